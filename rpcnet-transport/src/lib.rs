@@ -67,6 +67,7 @@ pub use crate::tls::{CertificateOptions, DevCa, NodePem};
 pub use crate::{
     allow_table::{Access, AllowTable, Callers, PatternError},
     authorize::PeerIdentity,
+    busy_poll::BusyPollState,
     client::{
         CallOptions, CloseReason, ConnectionEvent, EncodedReply, EncodedRequest, IdempotencyKeys,
         OpenedStream, RpcClient, SentCall, SmallCall, SmallCallMethod, Upload, WeakRpcClient,

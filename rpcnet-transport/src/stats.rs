@@ -127,6 +127,12 @@ counters! {
     side_unrecognized,
     /// Datagrams of the side channel that were empty or above the size limit.
     side_unfit,
+    /// Spins of [busy polling](crate::TransportConfig::with_busy_poll) that have ended. On a
+    /// current-thread runtime one spin goes on over many packets. While it stays, nothing spins:
+    /// [`Endpoint::busy_poll_state`](crate::Endpoint::busy_poll_state) says why.
+    busy_poll_spins,
+    /// Spins in which there was work: packets that came, or calls that other tasks made meanwhile.
+    busy_poll_hits,
 }
 
 /// One counter.

@@ -24,7 +24,7 @@ use futures::task::AtomicWaker;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use tokio::{runtime::RuntimeFlavor, task::unconstrained};
 
-use super::{BusyPoll, policy::SpinBackoff};
+use super::{BusyPoll, has_single_worker, policy::SpinBackoff};
 use crate::{runtime::EndpointRuntime, socket::ClosableUdpSocket};
 
 /// Runtime of QUIC's tasks, of which one reads the socket and one for each connection writes to it.
@@ -56,10 +56,9 @@ impl QuicRuntime {
         socket: Option<&Arc<ClosableUdpSocket>>,
     ) -> Self {
         let handle = runtime.handle();
-        // The only thread of a runtime has other tasks to run.
         let spins_in_place = !busy_poll.bound.is_zero()
             && handle.runtime_flavor() != RuntimeFlavor::CurrentThread
-            && handle.metrics().num_workers() > 1;
+            && !has_single_worker(handle);
         let reader = socket.filter(|_| spins_in_place).map(|socket| {
             Arc::new(ReaderControl {
                 busy_poll: Arc::clone(busy_poll),
@@ -167,6 +166,7 @@ impl ReadingTask {
             std::hint::spin_loop();
         };
         self.control.socket.read_directly(false);
+        busy_poll.count_spin(has_paid);
         self.backoff.on_spin_ended(has_paid, !has_paid);
         let next = self.backoff.events_until_spin();
         self.control.sends_until_spin.store(next, Relaxed);
@@ -204,7 +204,7 @@ mod tests {
         ReaderControl {
             busy_poll: Arc::new(BusyPoll {
                 machine: Some(Box::leak(Box::new(Machine::with_wake_up(wake_up)))),
-                ..BusyPoll::new(2 * wake_up)
+                ..BusyPoll::new(2 * wake_up, Arc::default())
             }),
             socket: Arc::new(ClosableUdpSocket::new(socket).expect("a runtime")),
             task: AtomicWaker::new(),
@@ -272,5 +272,7 @@ mod tests {
         assert!(Pin::new(&mut reader).poll(&mut cx).is_pending());
         assert_eq!(control.busy_poll.receives.load(Relaxed), 1);
         assert_eq!(control.sends_until_spin.load(Relaxed), 1, "it has paid");
+        let stats = control.busy_poll.counters.snapshot();
+        assert_eq!((stats.busy_poll_spins, stats.busy_poll_hits), (1, 1));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -19,17 +19,28 @@ use parking_lot::Mutex;
 pub(super) struct Machine {
     /// Nanoseconds until a sleeping thread runs; 0 while it is not known.
     wake_up_ns: AtomicU64,
-    /// Others use a part of the time of the cores.
-    has_shared_cores: AtomicBool,
+    /// [`CoreSharing`] at the last measurement.
+    sharing: AtomicU8,
     /// Times of the cores at the last measurement.
     last_times: Mutex<CpuTimes>,
     /// Nanoseconds since [`EPOCH`] at which it is measured again.
     next_at_ns: AtomicU64,
 }
 
+/// Whether spinning takes time from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum CoreSharing {
+    None,
+    /// The process may use a part of the cores' time only.
+    Quota,
+    /// The host of this virtual machine gives a part of it to others.
+    Stolen,
+}
+
 static MACHINE: Machine = Machine {
     wake_up_ns: AtomicU64::new(0),
-    has_shared_cores: AtomicBool::new(false),
+    sharing: AtomicU8::new(CoreSharing::None as u8),
     last_times: Mutex::new(CpuTimes { busy: 0, stolen: 0 }),
     next_at_ns: AtomicU64::new(0),
 };
@@ -65,10 +76,12 @@ impl Machine {
         }
     }
 
-    /// Whether spinning takes time from others: the process may use a part of the cores' time only,
-    /// or the host of this virtual machine gives a part of it to others.
-    pub(super) fn has_shared_cores(&self) -> bool {
-        self.has_shared_cores.load(Relaxed)
+    pub(super) fn core_sharing(&self) -> CoreSharing {
+        match self.sharing.load(Relaxed) {
+            QUOTA => CoreSharing::Quota,
+            STOLEN => CoreSharing::Stolen,
+            _ => CoreSharing::None,
+        }
     }
 
     #[cfg(test)]
@@ -81,8 +94,8 @@ impl Machine {
     }
 
     #[cfg(test)]
-    pub(super) fn share_cores(&self) {
-        self.has_shared_cores.store(true, Relaxed);
+    pub(super) fn set_core_sharing(&self, sharing: CoreSharing) {
+        self.sharing.store(sharing as u8, Relaxed);
     }
 
     fn measure(&self) {
@@ -93,9 +106,25 @@ impl Machine {
         }
         let times = CpuTimes::read().unwrap_or_default();
         let last = std::mem::replace(&mut *self.last_times.lock(), times);
-        let is_stolen = times.since(last).is_stolen();
-        self.has_shared_cores
-            .store(has_quota() || is_stolen, Relaxed);
+        let sharing = match has_quota() {
+            true => CoreSharing::Quota,
+            false if times.since(last).is_stolen() => CoreSharing::Stolen,
+            false => CoreSharing::None,
+        };
+        if self.sharing.swap(sharing as u8, Relaxed) != sharing as u8 {
+            sharing.log();
+        }
+    }
+}
+
+impl CoreSharing {
+    /// Logs what it means for busy polling, when it has changed.
+    fn log(self) {
+        match self {
+            Self::None => tracing::info!("busy polling on again"),
+            Self::Quota => tracing::info!("busy polling off: a quota of CPU time (cgroups)"),
+            Self::Stolen => tracing::info!("busy polling off: the host takes CPU time (steal)"),
+        }
     }
 }
 
@@ -207,6 +236,9 @@ impl CpuTimes {
         self.stolen > (self.busy + self.stolen) / STOLEN_DIVISOR
     }
 }
+
+const QUOTA: u8 = CoreSharing::Quota as u8;
+const STOLEN: u8 = CoreSharing::Stolen as u8;
 
 /// Time between two measurements.
 const INTERVAL_NS: u64 = 60_000_000_000;

@@ -8,8 +8,10 @@
 mod in_place;
 mod machine;
 mod policy;
+mod state;
 
 pub(crate) use self::in_place::QuicRuntime;
+pub use self::state::BusyPollState;
 
 use std::{
     future::poll_fn,
@@ -28,7 +30,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{machine::Machine, policy::SpinBackoff};
+use self::{
+    machine::{CoreSharing, Machine},
+    policy::SpinBackoff,
+};
+use crate::stats::Counters;
 
 /// Busy polling of the sockets of an endpoint: keeps a thread awake for a moment after it had work.
 ///
@@ -55,6 +61,8 @@ pub(crate) struct BusyPoll {
     last_lane: AtomicUsize,
     /// Number of receives that brought packets.
     receives: AtomicU64,
+    /// Counters of the endpoint.
+    counters: Arc<Counters>,
 }
 
 /// Packets that are expected without any action of this side.
@@ -80,7 +88,7 @@ impl Expected {
 }
 
 impl BusyPoll {
-    pub(crate) fn new(bound: Duration) -> Self {
+    pub(crate) fn new(bound: Duration, counters: Arc<Counters>) -> Self {
         Self {
             bound,
             machine: None,
@@ -91,16 +99,46 @@ impl BusyPoll {
             spins_after_send: AtomicBool::new(false),
             last_lane: AtomicUsize::new(0),
             receives: AtomicU64::new(0),
+            counters,
+        }
+    }
+
+    /// State at the moment, of an endpoint that runs on this runtime.
+    pub(crate) fn state(&self, runtime: &Handle) -> BusyPollState {
+        if self.bound.is_zero() {
+            return BusyPollState::Disabled;
+        }
+        if has_single_worker(runtime) {
+            return BusyPollState::SingleWorkerThread;
+        }
+        match self.machine().core_sharing() {
+            CoreSharing::Quota => BusyPollState::CpuQuota,
+            CoreSharing::Stolen => BusyPollState::StolenTime,
+            CoreSharing::None => BusyPollState::On {
+                spin_max: self.spin_max(),
+            },
         }
     }
 
     /// Longest spin at the moment; zero where it would take time from others.
     fn spin_max(&self) -> Duration {
-        let machine = self.machine.unwrap_or_else(machine::machine);
-        if machine.has_shared_cores() {
-            return Duration::ZERO;
+        let machine = self.machine();
+        match machine.core_sharing() {
+            CoreSharing::None => policy::spin_max(machine.wake_up(), self.bound),
+            CoreSharing::Quota | CoreSharing::Stolen => Duration::ZERO,
         }
-        policy::spin_max(machine.wake_up(), self.bound)
+    }
+
+    fn machine(&self) -> &'static Machine {
+        self.machine.unwrap_or_else(machine::machine)
+    }
+
+    /// Counts a spin that has ended.
+    fn count_spin(&self, has_paid: bool) {
+        self.counters.busy_poll_spins.add_one();
+        if has_paid {
+            self.counters.busy_poll_hits.add_one();
+        }
     }
 
     /// Starts the task that keeps the current thread awake, until `stopped`; does nothing on
@@ -175,6 +213,7 @@ impl BusyPoll {
                     break true;
                 }
             };
+            self.count_spin(has_paid);
             backoff.on_spin_ended(has_paid, has_given_up);
         }
     }
@@ -194,6 +233,11 @@ impl BusyPoll {
     }
 }
 
+/// Whether a multi-thread runtime has one worker thread, which has other tasks to run than to spin.
+fn has_single_worker(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() != RuntimeFlavor::CurrentThread && runtime.metrics().num_workers() < 2
+}
+
 /// The thread is not kept awake at all.
 const NEVER: u32 = u32::MAX;
 
@@ -205,7 +249,7 @@ mod tests {
     fn busy_poll(wake_up: Duration) -> Arc<BusyPoll> {
         Arc::new(BusyPoll {
             machine: Some(Box::leak(Box::new(Machine::with_wake_up(wake_up)))),
-            ..BusyPoll::new(2 * wake_up)
+            ..BusyPoll::new(2 * wake_up, Arc::default())
         })
     }
 
@@ -244,26 +288,49 @@ mod tests {
                 busy.record(Expected::Several);
             }
         }
+        while busy.events_until_wake.load(Relaxed) != 16 {
+            yield_now().await;
+        }
+        let stats = busy.counters.snapshot();
+        assert_eq!((stats.busy_poll_spins, stats.busy_poll_hits), (4, 0));
         stopped.cancel();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn busy_polling_is_off_on_multi_thread_runtimes() {
-        let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
+        let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600), Arc::default()));
         busy.start(CancellationToken::new());
         busy.record(Expected::Several);
         assert_eq!(Arc::strong_count(&busy), 1);
     }
 
-    #[test]
-    fn nothing_spins_where_the_cores_are_shared() {
+    #[tokio::test]
+    async fn nothing_spins_where_the_cores_are_shared() {
         let machine = Box::leak(Box::new(Machine::with_wake_up(Duration::from_micros(60))));
         let busy = BusyPoll {
             machine: Some(machine),
-            ..BusyPoll::new(Duration::from_micros(400))
+            ..BusyPoll::new(Duration::from_micros(400), Arc::default())
         };
-        assert_eq!(busy.spin_max(), Duration::from_micros(170));
-        machine.share_cores();
-        assert_eq!(busy.spin_max(), Duration::ZERO);
+        let spin_max = Duration::from_micros(170);
+        let runtime = Handle::current();
+        assert_eq!(busy.spin_max(), spin_max);
+        assert_eq!(busy.state(&runtime), BusyPollState::On { spin_max });
+        for (sharing, state) in [
+            (CoreSharing::Quota, BusyPollState::CpuQuota),
+            (CoreSharing::Stolen, BusyPollState::StolenTime),
+        ] {
+            machine.set_core_sharing(sharing);
+            assert_eq!(busy.spin_max(), Duration::ZERO);
+            assert_eq!(busy.state(&runtime), state);
+        }
+        let off = BusyPoll::new(Duration::ZERO, Arc::default());
+        assert_eq!(off.state(&runtime), BusyPollState::Disabled);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn the_state_names_a_runtime_with_one_worker_thread() {
+        let busy = busy_poll(Duration::from_secs(1));
+        let state = busy.state(&Handle::current());
+        assert_eq!(state, BusyPollState::SingleWorkerThread);
     }
 }

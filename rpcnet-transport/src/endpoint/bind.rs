@@ -61,7 +61,7 @@ impl Endpoint {
             config.side_datagram_bytes_max,
             Arc::clone(&counters),
         ));
-        let busy_poll = Arc::new(BusyPoll::new(config.busy_poll));
+        let busy_poll = Arc::new(BusyPoll::new(config.busy_poll, Arc::clone(&counters)));
         let socket = demux_socket(&port, &side, &busy_poll, &config);
         let node_name = tls.node_name().into();
         // The key of the first identity, for the life of the endpoint: peers hold reset tokens made

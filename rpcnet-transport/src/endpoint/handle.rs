@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::EndpointShared;
 use crate::{
-    AdmissionState, ConnectError, SideChannel, SocketBuffers, TransportConfig, TransportStats,
+    AdmissionState, BusyPollState, ConnectError, SideChannel, SocketBuffers, TransportConfig,
+    TransportStats,
     runtime::RuntimeEnded,
 };
 
@@ -67,6 +68,15 @@ impl Endpoint {
     #[must_use]
     pub fn stats(&self) -> TransportStats {
         self.0.shared.counters.snapshot()
+    }
+
+    /// Whether [busy polling](TransportConfig::with_busy_poll) is on at this moment, and why not.
+    ///
+    /// The machine is measured at the first use, in the background, and then once a minute at
+    /// most: a quota or time taken by the host shows after the first measurement.
+    #[must_use]
+    pub fn busy_poll_state(&self) -> BusyPollState {
+        self.0.shared.busy_poll.state(self.runtime())
     }
 
     /// Calls being served. A lane that is being read at this moment may count as one more.

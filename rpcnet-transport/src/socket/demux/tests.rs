@@ -66,7 +66,7 @@ fn port(receives: Vec<Vec<Message>>) -> Port {
     let queue = Arc::new(SideQueue::new(100, 100, Arc::clone(&counters)));
     let side = SideChannel::new(Arc::clone(&queue), script.clone(), None, sender(1));
     side.attach_reader();
-    let busy_poll = Arc::new(BusyPoll::new(Duration::ZERO));
+    let busy_poll = Arc::new(BusyPoll::new(Duration::ZERO, Arc::default()));
     Port {
         socket: DemuxSocket::new(script, queue, busy_poll, 1_452, 2_049),
         side,
