@@ -110,10 +110,11 @@ impl<T: Send + 'static> Replies<T> {
         }))
     }
 
-    /// Replies that are in memory.
+    /// Replies of an iterator, which makes each one when it is sent: it may be endless. Items that
+    /// are borrowed are collected first; an iterator that blocks or computes for long holds up the
+    /// thread that sends, for which [`new`](Self::new) with a stream is better.
     #[must_use]
-    pub fn of(replies: impl IntoIterator<Item = T>) -> Self {
-        let replies: Vec<T> = replies.into_iter().collect();
+    pub fn of(replies: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         Self::new(stream::iter(replies))
     }
 
@@ -254,5 +255,19 @@ impl<T> fmt::Debug for Requests<T> {
 impl<T> fmt::Debug for Replies<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replies").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn replies_of_an_iterator_are_made_when_they_are_read() {
+        let mut replies = Replies::of((0..u64::MAX / 2).map(|n| n * 2));
+        for expected in [0, 2, 4] {
+            let next = replies.message().await.expect("no error");
+            assert_eq!(next, Some(expected));
+        }
     }
 }
