@@ -47,7 +47,7 @@ pub fn derive_client_message(input: TokenStream) -> TokenStream {
 /// #[service]
 /// pub trait Maths {
 ///     /// The square of a number.
-///     #[rpc(idempotent, timeout = "2s")]
+///     #[rpc(idempotent, timeout = "10s", attempt_timeout = "1s")]
 ///     async fn square(&self, cx: &CallContext, n: u64) -> Result<u64, TooLarge>;
 ///     async fn add(&self, first: u64, #[serde(default)] second: u64) -> u64;
 ///     async fn count(&self, to: u64) -> Result<Replies<u64>, TooLarge>;
