@@ -94,14 +94,19 @@
 //!             .find(|&index| cx.allows(&view[index]))
 //!     }
 //! }
+//!
 //! # #[cfg(feature = "contract")]
-//! # let suite = rpcnet_balance::contract::Contract::new(|_seed| std::sync::Arc::new(Sticky));
-//! # #[cfg(feature = "contract")]
-//! # suite.allow_starvation().verify().unwrap();
+//! # {
+//! // In a test, with the feature `contract`.
+//! let suite = rpcnet_balance::contract::Contract::new(|_seed| std::sync::Arc::new(Sticky));
+//! suite.allow_starvation().verify().expect("the other rules hold");
+//! # }
 //! ```
 //!
-//! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test:
-//! `contract::check(|seed| Arc::new(Sticky))`.
+//! or, without a type, as a closure: [`from_fn`]. The test runs it through the contract suite. A
+//! balancer that spreads calls over all endpoints is run with `contract::check(|seed| ..)`; this one
+//! sends calls without a key to the first endpoint and lets the others starve, on purpose, so that
+//! rule is switched off.
 //!
 //! # Reported load
 //!
