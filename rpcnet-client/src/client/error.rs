@@ -254,10 +254,13 @@ impl Attempt {
 
     /// Worker, reason and duration.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} ({}, ", self.node, self.addr, self.reason)?;
-        // More digits would not be read.
-        let micros = self.took.as_micros();
-        write!(f, "{:?})", Duration::from_micros(micros as u64))
+        let took = self.shown_time();
+        write!(f, "{} at {} ({}, {took:?})", self.node, self.addr, self.reason)
+    }
+
+    /// Duration as it is shown: more digits would not be read.
+    pub(super) fn shown_time(&self) -> Duration {
+        Duration::from_micros(self.took.as_micros() as u64)
     }
 
     /// The attempt after "deadline exceeded", which it does not repeat.

@@ -2,7 +2,7 @@
 
 use rpcnet_transport::{Code, Processed, RpcError};
 
-use super::ClusterError;
+use super::{Attempt, ClusterError};
 
 impl ClusterError {
     /// The cluster error behind the error of a typed call over a
@@ -53,6 +53,9 @@ impl From<ClusterError> for RpcError {
             _ if last.processed() == Processed::Yes => None,
             [] => None,
             [_] if last.peer().is_some() => None,
+            attempts if last.code() == Code::DeadlineExceeded => {
+                Some(format!("{}, {}", last.message(), attempt_times(attempts)))
+            }
             [only] => Some(format!("{}, tried on {}", last.message(), only.node)),
             [.., latest] => Some(format!(
                 "{}, tried {} times, last on {}",
@@ -69,6 +72,21 @@ impl From<ClusterError> for RpcError {
     }
 }
 
+/// Which worker each attempt was on, and for how long.
+fn attempt_times(attempts: &[Attempt]) -> String {
+    let mut text = match attempts.len() {
+        1 => "tried on ".to_owned(),
+        many => format!("tried {many} times: "),
+    };
+    for (index, attempt) in attempts.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&format!("{} for {:?}", attempt.node, attempt.shown_time()));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -77,7 +95,7 @@ mod tests {
     use rpcnet_registry::{NodeId, SelectError};
     use rpcnet_transport::{CodecError, CodecErrorKind, ConnectError, Status};
 
-    use super::{super::Attempt, *};
+    use super::*;
 
     fn rpc(code: Code, processed: Processed, message: &str) -> RpcError {
         RpcError::new(code, processed, message)
@@ -119,6 +137,26 @@ mod tests {
         let once = RpcError::from(failed(&[busy]));
         assert_eq!(once.message(), "9 calls wait, tried on w1");
         assert!(once.is_retryable());
+    }
+
+    #[test]
+    fn a_deadline_tells_how_long_each_attempt_took() {
+        let late = || rpc(Code::DeadlineExceeded, Processed::Maybe, "too late");
+        let exceeded = |nodes: &[&str]| {
+            let attempts = nodes.iter().map(|node| attempt(node, late())).collect();
+            RpcError::from(ClusterError::DeadlineExceeded { attempts })
+        };
+        for (nodes, message) in [
+            (&["w1"][..], "deadline exceeded, tried on w1 for 3ms"),
+            (
+                &["w1", "w2"],
+                "deadline exceeded, tried 2 times: w1 for 3ms, w2 for 3ms",
+            ),
+        ] {
+            let error = exceeded(nodes);
+            assert_eq!(error.message(), message);
+            assert_eq!(error.processed(), Processed::Maybe);
+        }
     }
 
     #[test]
