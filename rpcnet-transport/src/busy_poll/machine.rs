@@ -41,7 +41,11 @@ pub(super) enum CoreSharing {
 static MACHINE: Machine = Machine {
     wake_up_ns: AtomicU64::new(0),
     sharing: AtomicU8::new(CoreSharing::None as u8),
-    last_times: Mutex::new(CpuTimes { busy: 0, stolen: 0 }),
+    last_times: Mutex::new(CpuTimes {
+        busy: 0,
+        stolen: 0,
+        idle: 0,
+    }),
     next_at_ns: AtomicU64::new(0),
 };
 
@@ -203,6 +207,8 @@ fn is_quota(text: &str) -> bool {
 struct CpuTimes {
     busy: u64,
     stolen: u64,
+    /// Times in which they had nothing to do.
+    idle: u64,
 }
 
 impl CpuTimes {
@@ -217,23 +223,29 @@ impl CpuTimes {
             .split_whitespace()
             .map_while(|time| time.parse().ok())
             .collect();
-        let [user, nice, system, _idle, _iowait, irq, softirq, stolen, ..] = times[..] else {
+        let [user, nice, system, idle, iowait, irq, softirq, stolen, ..] = times[..] else {
             return None;
         };
         let busy = user + nice + system + irq + softirq;
-        Some(Self { busy, stolen })
+        let idle = idle + iowait;
+        Some(Self { busy, stolen, idle })
     }
 
     fn since(self, earlier: Self) -> Self {
         Self {
             busy: self.busy.saturating_sub(earlier.busy),
             stolen: self.stolen.saturating_sub(earlier.stolen),
+            idle: self.idle.saturating_sub(earlier.idle),
         }
     }
 
-    /// Whether others took a good part of the time in which cores had something to do.
+    /// Whether others took a good part of the time in which cores had something to do. Where they
+    /// had little to do, a few ticks are a good part of it, and say nothing: what others took has
+    /// to be a part of all time too.
     fn is_stolen(self) -> bool {
-        self.stolen > (self.busy + self.stolen) / STOLEN_DIVISOR
+        let wanted = self.busy.saturating_add(self.stolen);
+        let all = wanted.saturating_add(self.idle);
+        self.stolen > wanted / STOLEN_DIVISOR && self.stolen > all / STOLEN_OF_ALL_DIVISOR
     }
 }
 
@@ -250,6 +262,9 @@ const WAKE_UP_UNKNOWN: Duration = Duration::from_micros(50);
 
 /// A tenth of the busy time is too much.
 const STOLEN_DIVISOR: u64 = 10;
+
+/// Less than a hundredth of all time says nothing.
+const STOLEN_OF_ALL_DIVISOR: u64 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -287,23 +302,39 @@ mod tests {
         }
     }
 
+    /// Times of cores that had nothing to do for some ticks, and something for 900.
+    fn times(idle: u64, stolen: u64) -> CpuTimes {
+        let stat = format!("cpu  500 0 300 {idle} 7 50 50 {stolen} 0 0\ncpu0 1 2 3\n");
+        CpuTimes::parse(&stat).expect("times")
+    }
+
     #[test]
     fn stolen_time_is_held_against_busy_time() {
-        let times = |stolen| {
-            let stat = format!("cpu  500 0 300 90000 7 50 50 {stolen} 0 0\ncpu0 1 2 3\n");
-            CpuTimes::parse(&stat).expect("times")
-        };
         assert_eq!(
-            times(9),
+            times(3, 9),
             CpuTimes {
                 busy: 900,
-                stolen: 9
+                stolen: 9,
+                idle: 10
             }
         );
-        assert!(!times(100).is_stolen() && times(101).is_stolen());
-        assert!(!times(200).since(times(200)).is_stolen());
+        assert!(!times(0, 100).is_stolen() && times(0, 101).is_stolen());
+        assert!(!times(0, 200).since(times(0, 200)).is_stolen());
         assert_eq!(CpuTimes::parse("cpu  1 2 3\n"), None);
         assert_eq!(CpuTimes::parse(""), None);
+    }
+
+    #[test]
+    fn a_few_stolen_ticks_of_an_idle_machine_say_nothing() {
+        let idle = times(6_000, 0);
+        let ticks = |stolen| CpuTimes {
+            busy: 5,
+            stolen,
+            idle: 6_000,
+        };
+        assert!(!ticks(1).is_stolen() && !ticks(60).is_stolen());
+        assert!(ticks(61).is_stolen(), "more than a hundredth of all time");
+        assert!(!idle.since(idle).is_stolen());
     }
 
     #[test]
