@@ -119,16 +119,16 @@ impl Future for SendingTask {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let polled = this.future.as_mut().poll(cx);
-        this.control.after_send();
+        this.control.after_poll();
         polled
     }
 }
 
 impl ReaderControl {
-    /// Wakes the reader if it is to spin now.
-    fn after_send(&self) {
-        let expects_one = &self.busy_poll.spins_after_send;
-        if !expects_one.load(Relaxed) || !expects_one.swap(false, Relaxed) {
+    /// Wakes the reader if it is to spin now, because a packet has left. A poll for a timer or for
+    /// what was received may have sent nothing.
+    fn after_poll(&self) {
+        if !self.busy_poll.take_spin() {
             return;
         }
         match self.sends_until_spin.load(Relaxed) {
@@ -219,14 +219,24 @@ mod tests {
         let is_spun_after = |expected| {
             control.sends_until_spin.store(1, Relaxed);
             control.busy_poll.record(expected);
-            control.after_send();
+            control.after_poll();
+            assert!(!control.spins.load(Relaxed), "no packet has left");
+            control.busy_poll.record_sent();
+            control.after_poll();
             control.spins.swap(false, Relaxed)
         };
         assert!(!is_spun_after(Expected::Nothing));
         assert!(is_spun_after(Expected::One));
         assert!(!is_spun_after(Expected::Several));
-        control.after_send();
+        control.busy_poll.record_sent();
+        control.after_poll();
         assert!(!control.spins.load(Relaxed), "nothing was recorded since");
+
+        control.busy_poll.record(Expected::One);
+        control.busy_poll.expect_nothing();
+        control.busy_poll.record_sent();
+        control.after_poll();
+        assert!(!control.spins.load(Relaxed), "the call was cancelled");
     }
 
     #[tokio::test]
@@ -240,7 +250,8 @@ mod tests {
         let mut spins = Vec::new();
         for send in 1..=16 {
             reader.control.busy_poll.record(Expected::One);
-            reader.control.after_send();
+            reader.control.busy_poll.record_sent();
+            reader.control.after_poll();
             if reader.control.spins.load(Relaxed) {
                 spins.push(send);
             }

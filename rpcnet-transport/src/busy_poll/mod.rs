@@ -17,7 +17,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -55,8 +55,8 @@ pub(crate) struct BusyPoll {
     /// Events until the task wakes; 0 while it is awake.
     events_until_wake: AtomicU32,
     task: AtomicWaker,
-    /// Whether the next packet that leaves is to be followed by a spin in place.
-    spins_after_send: AtomicBool,
+    /// State of the spin in place: [`NO_SPIN`], [`SPINS_AFTER_SEND`] or [`SPINS_NOW`].
+    spin_in_place: AtomicU8,
     /// Lane whose requests were served last.
     last_lane: AtomicUsize,
     /// Number of receives that brought packets.
@@ -72,7 +72,7 @@ pub(crate) enum Expected {
     /// The reply to the only call in flight, or the next request of a caller that makes one call
     /// at a time.
     One,
-    /// Those of several calls.
+    /// Packets of several calls.
     Several,
 }
 
@@ -96,7 +96,7 @@ impl BusyPoll {
             expects_more: AtomicBool::new(false),
             events_until_wake: AtomicU32::new(NEVER),
             task: AtomicWaker::new(),
-            spins_after_send: AtomicBool::new(false),
+            spin_in_place: AtomicU8::new(NO_SPIN),
             last_lane: AtomicUsize::new(0),
             receives: AtomicU64::new(0),
             counters,
@@ -160,7 +160,13 @@ impl BusyPoll {
     /// Records that there was work, and what is expected next.
     pub(crate) fn record(&self, expected: Expected) {
         let expects_more = expected != Expected::Nothing;
-        (self.spins_after_send).store(expected == Expected::One, Relaxed);
+        self.spin_in_place.store(
+            match expected {
+                Expected::One => SPINS_AFTER_SEND,
+                Expected::Nothing | Expected::Several => NO_SPIN,
+            },
+            Relaxed,
+        );
         self.work
             .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
         self.expects_more.store(expects_more, Relaxed);
@@ -173,6 +179,28 @@ impl BusyPoll {
             1 | NEVER => {}
             left => self.events_until_wake.store(left - 1, Relaxed),
         }
+    }
+
+    /// Records that nothing is expected any more, without work.
+    pub(crate) fn expect_nothing(&self) {
+        self.spin_in_place.store(NO_SPIN, Relaxed);
+        self.expects_more.store(false, Relaxed);
+    }
+
+    /// Records that packets left, of any connection.
+    pub(crate) fn record_sent(&self) {
+        self.replace_spin(SPINS_AFTER_SEND, SPINS_NOW);
+    }
+
+    /// Whether a packet has left since that is to be followed by a spin in place. It is so once.
+    fn take_spin(&self) -> bool {
+        self.replace_spin(SPINS_NOW, NO_SPIN)
+    }
+
+    fn replace_spin(&self, from: u8, to: u8) -> bool {
+        let spin = &self.spin_in_place;
+        // Most of the time there is none, and the cache line need not be owned.
+        spin.load(Relaxed) == from && spin.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }
 
     /// Records that so many requests of a lane were served in one round. The next one of its caller
@@ -192,6 +220,20 @@ impl BusyPoll {
         if self.events_until_wake.load(Relaxed) == 0 {
             self.work
                 .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+    }
+
+    /// What is expected, as last recorded. A packet that has left is expected to be followed by
+    /// one, like one that is about to.
+    #[cfg(test)]
+    pub(crate) fn expected(&self) -> Expected {
+        match (
+            self.expects_more.load(Relaxed),
+            self.spin_in_place.load(Relaxed),
+        ) {
+            (false, _) => Expected::Nothing,
+            (true, NO_SPIN) => Expected::Several,
+            (true, _) => Expected::One,
         }
     }
 
@@ -237,6 +279,15 @@ impl BusyPoll {
 fn has_single_worker(runtime: &Handle) -> bool {
     runtime.runtime_flavor() != RuntimeFlavor::CurrentThread && runtime.metrics().num_workers() < 2
 }
+
+/// No packet is to be followed by a spin in place.
+const NO_SPIN: u8 = 0;
+
+/// The next packet that leaves is to be followed by a spin in place.
+const SPINS_AFTER_SEND: u8 = 1;
+
+/// That packet has left.
+const SPINS_NOW: u8 = 2;
 
 /// The thread is not kept awake at all.
 const NEVER: u32 = u32::MAX;

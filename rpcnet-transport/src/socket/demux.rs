@@ -82,7 +82,9 @@ impl AsyncUdpSocket for DemuxSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        self.inner.try_send(transmit)?;
+        self.busy_poll.record_sent();
+        Ok(())
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
