@@ -14,18 +14,39 @@ pub(crate) struct Gauge(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     count: AtomicUsize,
+    /// Streaming calls among them.
+    streams: AtomicUsize,
     reached_zero: Notify,
 }
 
 /// One unit of a gauge, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct GaugeGuard(Arc<Inner>);
+pub(crate) struct GaugeGuard {
+    gauge: Arc<Inner>,
+    is_stream: bool,
+}
 
 impl Gauge {
     /// Counts one more; returns the guard and the new count.
     pub(crate) fn enter(&self) -> (GaugeGuard, usize) {
         let count = self.0.count.fetch_add(1, SeqCst) + 1;
-        (GaugeGuard(Arc::clone(&self.0)), count)
+        let gauge = Arc::clone(&self.0);
+        let is_stream = false;
+        (GaugeGuard { gauge, is_stream }, count)
+    }
+
+    /// Counts a streaming call.
+    pub(crate) fn enter_stream(&self) -> GaugeGuard {
+        let (mut guard, _) = self.enter();
+        self.0.streams.fetch_add(1, SeqCst);
+        guard.is_stream = true;
+        guard
+    }
+
+    /// The count without streaming calls, which may last for hours without a packet.
+    pub(crate) fn count_without_streams(&self) -> usize {
+        let streams = self.0.streams.load(SeqCst);
+        self.count().saturating_sub(streams)
     }
 
     /// Counts one more without a guard, to be followed by [`decrement`](Self::decrement). Returns
@@ -64,6 +85,9 @@ impl Inner {
 
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        self.0.decrement();
+        if self.is_stream {
+            self.gauge.streams.fetch_sub(1, SeqCst);
+        }
+        self.gauge.decrement();
     }
 }

@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use super::{
     CallOptions, MinRateReader, RpcClient,
     call_error::{deadline_exceeded, processed_if_sent},
+    connection_shared::ConnectionShared,
     reply,
 };
 use crate::{
     Code, OutgoingCall, Processed, RpcError,
     accounts::StreamBudget,
-    busy_poll::Expected,
     deadline::{is_expired, within},
+    gauge::GaugeGuard,
     layers::LayerStack,
     metadata::{CallHeaders, OutgoingHeaders, WithCallMetadata, deliver_reply_metadata},
     method::{CalledMethod, TypedCall},
@@ -69,12 +70,13 @@ impl RpcClient {
         sent: &mut bool,
     ) -> Result<Bytes, RpcError> {
         let headers = self.0.shared.outgoing_headers()?;
-        let _in_flight = self.count_call();
+        let in_flight = UnaryInFlight::new(self);
         let (mut send, mut recv) = self.open_stream().await?;
         self.send_request(&mut send, header, headers, body, deadline)
             .await?;
+        // Before the last packet can leave.
+        self.0.shared.record_request();
         send.finish();
-        self.0.shared.record_work(Expected::of(self.in_flight()));
         *sent = true;
         let mut reader = MinRateReader::new(self.0.limits.reply_rate, &self.0.shared.runtime);
         let frame = reader.frame(&mut recv).await;
@@ -83,9 +85,7 @@ impl RpcClient {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.record_end();
                 self.0.shared.record_reply(header.load, Instant::now());
-                self.0
-                    .shared
-                    .record_work(Expected::of(self.in_flight() - 1));
+                in_flight.complete();
                 reply::into_result(header, body)
             }
             other => Err(reply::read_error(other, send.index())),
@@ -160,7 +160,7 @@ impl RpcClient {
         if let Some(error) = self.fail_fast(now, deadline) {
             return Err(self.with_peer_context(error));
         }
-        let in_flight = Arc::new(self.count_call());
+        let in_flight = Arc::new(self.count_streaming_call());
         let beginning = async {
             let header = self.request_header(method, &body, &options, flags)?;
             let headers = self.0.shared.outgoing_headers()?;
@@ -319,5 +319,35 @@ impl RpcClient {
         }
         header.deadline = deadline.map(|at| at.saturating_duration_since(now));
         Ok(encode_call_head(&header, headers, body_bytes))
+    }
+}
+
+/// Unary call on a stream of its own, counted as in flight. Dropped before the reply is there, its
+/// reply is expected no more.
+struct UnaryInFlight<'a> {
+    shared: &'a ConnectionShared,
+    guards: Option<[GaugeGuard; 2]>,
+}
+
+impl<'a> UnaryInFlight<'a> {
+    fn new(client: &'a RpcClient) -> Self {
+        Self {
+            shared: &client.0.shared,
+            guards: Some(client.count_call()),
+        }
+    }
+
+    /// Records the reply.
+    fn complete(mut self) {
+        self.guards = None;
+        self.shared.record_replies();
+    }
+}
+
+impl Drop for UnaryInFlight<'_> {
+    fn drop(&mut self) {
+        if self.guards.take().is_some() {
+            self.shared.record_abandoned_call();
+        }
     }
 }

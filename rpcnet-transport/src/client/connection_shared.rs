@@ -179,9 +179,26 @@ impl ConnectionShared {
         self.waiting_for_capacity.load(Relaxed) > 0
     }
 
-    /// See [`BusyPoll::record`].
-    pub(crate) fn record_work(&self, expected: Expected) {
-        self.busy_poll.record(expected);
+    /// Records that a request leaves: replies are expected to all calls of the endpoint.
+    pub(super) fn record_request(&self) {
+        let calls = self.outgoing.count_without_streams();
+        self.busy_poll.record(Expected::of(calls));
+    }
+
+    /// Records that replies were read. A spin in place would keep the callers from running, which
+    /// are woken now, so that none begins however few replies are left to come.
+    pub(super) fn record_replies(&self) {
+        self.busy_poll.record(match self.outgoing.count_without_streams() {
+            0 => Expected::Nothing,
+            _ => Expected::Several,
+        });
+    }
+
+    /// Records that a call was given up, whose reply is expected no more.
+    pub(super) fn record_abandoned_call(&self) {
+        if self.outgoing.count_without_streams() == 0 {
+            self.busy_poll.expect_nothing();
+        }
     }
 
     /// Counts a call that waits for a stream, for as long as the guard lives.
@@ -240,3 +257,6 @@ impl Drop for WaitingCall<'_> {
 
 /// Mark in the byte of a report that is always zero on the wire.
 const REPORTED: u8 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -278,6 +278,11 @@ impl RpcClient {
         [self.0.in_flight.enter().0, self.0.shared.outgoing.enter().0]
     }
 
+    pub(super) fn count_streaming_call(&self) -> [GaugeGuard; 2] {
+        let (in_flight, outgoing) = (&self.0.in_flight, &self.0.shared.outgoing);
+        [in_flight.enter_stream(), outgoing.enter_stream()]
+    }
+
     /// Error of a call that cannot start: its deadline has passed, or the server drains.
     pub(super) fn fail_fast(&self, now: Instant, deadline: Option<Instant>) -> Option<RpcError> {
         if is_expired(deadline, now) {

@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     CallOptions, Code, Metadata, Processed, RpcError,
-    busy_poll::Expected,
     client::{connection_shared::ConnectionShared, reply},
     gauge::GaugeGuard,
     metadata::{CallHeaders, deliver_reply_metadata},
@@ -227,9 +226,8 @@ impl Lane {
             .ok_or(NotStarted::Full)?;
         encode_call(outbox, request, headers, id, number);
         if is_first {
-            let (outgoing, lanes) = self.shared.outgoing.enter();
-            state.outgoing = Some(outgoing);
-            self.shared.record_work(Expected::of(lanes));
+            state.outgoing = Some(self.shared.outgoing.enter().0);
+            self.shared.record_request();
         }
         if was_idle {
             // No other call has anything to write: a detour over the task would only cost time.
@@ -267,13 +265,15 @@ impl Lane {
         let state = &mut *self.state.lock();
         state.take_metadata(id);
         state.fresh_replies.on_taken();
-        if state.table.cancel(id)
-            && let LanePhase::Open { outbox, .. } = &mut state.phase
-        {
+        let was_waiting = state.table.cancel(id);
+        if was_waiting && let LanePhase::Open { outbox, .. } = &mut state.phase {
             wire::encode_lane_cancel(outbox.reserve(FRAME_BYTES_MAX), id);
             state.wake_task();
         }
         self.publish_counts(state);
+        if was_waiting {
+            self.shared.record_abandoned_call();
+        }
         self.shared.wake_next_waiting();
     }
 
@@ -295,6 +295,9 @@ impl Lane {
                 state.wake_task();
             }
             self.publish_counts(state);
+            if waker.is_some() {
+                self.shared.record_replies();
+            }
             waker
         };
         if let Some(waker) = waker {

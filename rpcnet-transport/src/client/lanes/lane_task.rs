@@ -16,7 +16,6 @@ use tokio::{
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase, LaneState};
 use crate::{
     Metadata,
-    busy_poll::Expected,
     client::{call_error::deadline_exceeded, reply},
     lane_reader::{LaneReadEnd, LaneReader},
     metadata::CallHeaders,
@@ -244,11 +243,7 @@ impl LaneTask {
         // The flush may have freed capacity for further calls.
         self.lane.shared.wake_next_waiting();
         if !self.wakers.is_empty() {
-            // A spin in place would keep the callers from running, which are woken now.
-            self.lane.shared.record_work(match state.table.waiting() {
-                0 => Expected::Nothing,
-                _ => Expected::Several,
-            });
+            self.lane.shared.record_replies();
         }
         state.table.earliest_deadline()
     }
