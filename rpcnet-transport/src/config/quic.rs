@@ -36,7 +36,7 @@ impl QuicSettings {
                 delay: Duration::from_millis(5),
             }),
             initial_mtu: PACKET_BYTES_MIN,
-            mtu_max: 1_452,
+            mtu_max: JUMBO_IPV6_BYTES,
             streams_max: const { NonZeroU32::new(128).unwrap() },
             uni_streams_max: const { NonZeroU32::new(64).unwrap() },
             stream_window_bytes: const { NonZeroU32::new(MIB as u32 / 2).unwrap() },
@@ -52,6 +52,7 @@ impl QuicSettings {
             initial_rtt: Duration::from_millis(100),
             initial_window_bytes: 14_720,
             ack_frequency: None,
+            mtu_max: ETHERNET_IPV6_BYTES,
             streams_max: const { NonZeroU32::new(64).unwrap() },
             stream_window_bytes: const { NonZeroU32::new(2 * MIB as u32).unwrap() },
             connection_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
@@ -63,7 +64,6 @@ impl QuicSettings {
     pub(super) fn bulk() -> Self {
         Self {
             initial_window_bytes: 64 * PACKET_BYTES_MIN as u32,
-            mtu_max: 8_952,
             streams_max: const { NonZeroU32::new(32).unwrap() },
             stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
             connection_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
@@ -147,6 +147,12 @@ impl AckFrequency {
 
 /// Smallest packet that every QUIC path carries (RFC 9000 section 14).
 const PACKET_BYTES_MIN: u16 = 1_200;
+
+/// UDP payload of a frame of 1,500 bytes over IPv6, the smaller one of the two IP versions.
+const ETHERNET_IPV6_BYTES: u16 = 1_452;
+
+/// UDP payload of a jumbo frame of 9,000 bytes over IPv6.
+const JUMBO_IPV6_BYTES: u16 = 8_952;
 
 /// Largest UDP payload (RFC 9000 section 18.2).
 pub(crate) const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;

@@ -107,8 +107,8 @@ fn packet_sizes_are_in_order_and_two_packets_fit_the_initial_window() {
     check([
         (base().with_mtu_max(1_199), error(1_200, 1_199)),
         (base().with_mtu_max(65_528), error(1_200, 65_528)),
-        (base().with_initial_mtu(1_199), error(1_199, 1_452)),
-        (base().with_initial_mtu(1_453), error(1_453, 1_452)),
+        (base().with_initial_mtu(1_199), error(1_199, 8_952)),
+        (base().with_initial_mtu(8_953), error(8_953, 8_952)),
         (
             base().with_initial_window_bytes(2_399),
             Err(ConfigError::InitialWindow {

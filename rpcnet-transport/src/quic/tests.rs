@@ -1,5 +1,7 @@
 //! Tests of the QUIC settings on the loopback interface.
 
+mod narrow_path;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
@@ -92,7 +94,7 @@ fn oversized_datagrams_are_detected() {
         (65_526, 65_527),
         (usize::MAX, 65_527),
     ] {
-        let config = TransportConfig::default().with_side_datagram_bytes_max(side);
+        let config = TransportConfig::wan().with_side_datagram_bytes_max(side);
         assert_eq!(receive_bytes_max(&config), room, "{side}");
     }
     for (mtu, room) in [(1_200, 2_049), (8_952, 8_952), (65_527, 65_527)] {
@@ -121,13 +123,11 @@ fn every_certificate_failure_is_recognized() {
     }
 }
 
-/// Sends and receives 4 MiB in packets as large as `mtu_max` and the path allow, of at least
+/// Sends and receives 4 MiB in packets as large as the config and the path allow, of at least
 /// `expected` bytes.
-async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
+async fn check_packets(ip: IpAddr, config: TransportConfig, expected: u16) {
     let ca = DevCa::new("packets");
-    let config = TransportConfig::bulk()
-        .with_mtu_max(mtu_max)
-        .with_side_datagram_bytes_max(60_000);
+    let config = config.with_side_datagram_bytes_max(60_000);
     let open = |name| {
         let tls = ca.issue(name).expect("a node name");
         Endpoint::bind((ip, 0).into(), config.clone(), tls)
@@ -175,21 +175,29 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
 
 #[tokio::test]
 async fn large_bodies_cross_in_the_largest_packets_of_ipv4() {
-    check_packets(Ipv4Addr::LOCALHOST.into(), 65_527, 65_000).await;
+    let config = TransportConfig::bulk().with_mtu_max(65_527);
+    check_packets(Ipv4Addr::LOCALHOST.into(), config, 65_000).await;
 }
 
 #[tokio::test]
 async fn large_bodies_cross_in_the_largest_packets_of_ipv6() {
-    check_packets(Ipv6Addr::LOCALHOST.into(), 65_527, 65_000).await;
+    let config = TransportConfig::bulk().with_mtu_max(65_527);
+    check_packets(Ipv6Addr::LOCALHOST.into(), config, 65_000).await;
 }
 
 #[tokio::test]
-async fn large_bodies_cross_in_jumbo_frames() {
+async fn large_bodies_cross_in_jumbo_frames_by_default() {
     // Ten of them, which is how many QUIC would hand to the system, are more than it takes at once.
-    check_packets(Ipv4Addr::LOCALHOST.into(), 8_952, 8_900).await;
+    check_packets(
+        Ipv4Addr::LOCALHOST.into(),
+        TransportConfig::default(),
+        8_900,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn large_bodies_cross_in_packets_of_ethernet() {
-    check_packets(Ipv4Addr::LOCALHOST.into(), 1_452, 1_400).await;
+    let config = TransportConfig::default().with_mtu_max(1_452);
+    check_packets(Ipv4Addr::LOCALHOST.into(), config, 1_400).await;
 }

@@ -70,15 +70,17 @@ impl TransportConfig {
     }
 
     /// Largest UDP payload that path MTU discovery looks for, and that is accepted, in bytes;
-    /// default 1,452, for Ethernet (8,952 in [`bulk`](Self::bulk), for jumbo frames over IPv4 or
-    /// IPv6). At most 65,527. Both sides have to allow it. The discovery sends packets of that size
-    /// when a connection starts and every ten minutes; some tens of them are lost if the path
-    /// carries less, without slowing the connection down.
+    /// default 8,952, for jumbo frames over IPv4 or IPv6 (1,452 in [`wan`](Self::wan), for
+    /// Ethernet). At most 65,527. Both sides have to allow it. The discovery sends packets of up to
+    /// that size when a connection starts and every ten minutes; some tens of them are lost if the
+    /// path carries less, without slowing the connection down. If a path that carried large packets
+    /// ceases to, a connection sends 1,200 bytes at a time after some probe timeouts, and looks for
+    /// larger packets again ten seconds later (black hole detection, RFC 8899 section 4.3).
     ///
     /// Larger packets cost less work per byte: on the loopback interface 65,507 (IPv4) and 65,488
     /// (IPv6) get through. The price: the system takes at most 64 KiB in one call, so a connection
     /// hands it `65,507 / mtu_max` packets at once (at most 10) whatever size was found: at 65,507
-    /// each packet is a call of its own, on Ethernet too. A lost packet is a larger loss, and the
+    /// each packet is a call of its own, on Ethernet too, at 8,952 there are seven. A lost packet is a larger loss, and the
     /// socket's buffers have to hold several of them, or bursts are lost: see
     /// [`Endpoint::socket_buffers`](crate::Endpoint::socket_buffers). Each connection keeps memory
     /// for one such call.
