@@ -58,7 +58,10 @@ async fn serve_stream(
             let budget = StreamBudget::charged_to(Arc::clone(&caller.account));
             let send = SendHalf::new(send, Arc::clone(&caller.write_turns));
             let halves = (send, RecvHalf::new(recv, decoder, budget));
-            return stream_call::serve(shared, caller, halves, arrived, early).await;
+            // On the heap, so that the task of a lane has no room for a call, and that no layer of
+            // futures around this one copies either.
+            let call = stream_call::serve(shared, caller, halves, arrived, early);
+            return Box::pin(call).await;
         }
         // Each call is checked for a replay-safe method, which lanes do not do.
         Ok((StreamKind::Lane, _)) if early.is_some() => {
@@ -71,7 +74,7 @@ async fn serve_stream(
                 .lanes_max(shared.config.quic.streams_max.get());
             if let Some(_lane) = caller.try_add_lane(lanes_max) {
                 let outbox = Outbox::new(send, caller.connection.clone());
-                return lane::serve(shared, caller, outbox, recv, rest).await;
+                return Box::pin(lane::serve(shared, caller, outbox, recv, rest)).await;
             }
             counters.malformed_frames.add_one();
             ResetCode::Malformed
