@@ -19,10 +19,10 @@ use crate::{runtime::EndpointRuntime, wire};
 /// [`BUFFER_BYTES_MAX`], which is written as a whole.
 ///
 /// An item that follows a pause is written at once. The next one in an empty buffer spawns a task
-/// that writes the buffer. The runtime polls that task as soon as the task of the sender lets others
-/// run, so an item never waits for the next one, and what is sent until then joins it. A full buffer
-/// is written at once. While flow control permits no more, the task waits for it, and a sender waits
-/// for the task.
+/// that writes the buffer. The runtime polls that task as soon as the task of the sender lets
+/// others run, so an item never waits for the next one, and what is sent until then joins it. A
+/// full buffer is written at once. While flow control permits no more, the task waits for it, and
+/// a sender waits for the task.
 pub(super) struct ItemWriter {
     shared: Arc<Mutex<WriteState>>,
     runtime: EndpointRuntime,
