@@ -13,7 +13,8 @@ use serde_json::Value;
 #[derive(Debug, Serialize)]
 pub struct Document<'a, R> {
     command: &'a str,
-    /// The short hash, or `unknown` where there is no git.
+    /// Short hash, with `-dirty` behind it if tracked files differ from the commit; `unknown`
+    /// where there is no git.
     commit: String,
     /// The processor's name, or `unknown`.
     cpu: String,
@@ -28,7 +29,7 @@ impl<'a, R: Serialize> Document<'a, R> {
     pub fn new(command: &'a str, rows: &'a [R]) -> Self {
         Self {
             command,
-            commit: commit(),
+            commit: commit(Path::new(env!("CARGO_MANIFEST_DIR"))),
             cpu: cpu(),
             machine: None,
             rows,
@@ -50,10 +51,12 @@ impl<'a, R: Serialize> Document<'a, R> {
     }
 }
 
-fn commit() -> String {
+/// Commit that is checked out in a folder. Files that git does not track, such as results of
+/// earlier runs, do not make it dirty.
+fn commit(folder: &Path) -> String {
     let mut git = Command::new("git");
-    git.args(["rev-parse", "--short", "HEAD"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+    git.args(["describe", "--always", "--dirty", "--exclude=*"])
+        .current_dir(folder)
         .stdin(Stdio::null());
     let output = git.output().ok().filter(|output| output.status.success());
     let hash = output.map_or_else(Vec::new, |output| output.stdout);
@@ -104,6 +107,29 @@ mod tests {
                 .iter()
                 .all(|it| !read[it].as_str().unwrap().is_empty())
         );
+    }
+
+    #[test]
+    fn uncommitted_changes_of_tracked_files_make_a_commit_dirty() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            git.args(["-c", "user.name=test", "-c", "user.email=test@localhost"])
+                .args(arguments)
+                .current_dir(folder.path());
+            assert!(git.output().unwrap().status.success(), "{arguments:?}");
+        };
+        let write = |name, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(commit(folder.path()), "unknown");
+        git(&["init", "--quiet"]);
+        write("tracked", "1");
+        git(&["add", "tracked"]);
+        git(&["commit", "--quiet", "--no-gpg-sign", "--message", "test"]);
+        let clean = commit(folder.path());
+        write("untracked", "1");
+        assert_eq!(commit(folder.path()), clean);
+        write("tracked", "2");
+        assert_eq!(commit(folder.path()), format!("{clean}-dirty"));
     }
 
     #[test]
