@@ -45,7 +45,7 @@ impl Machine {
             ),
             quota_cores: quota(
                 &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
-                |file| fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok(),
+                |file| fs::read_to_string(file).ok(),
             ),
         }
     }
@@ -57,16 +57,43 @@ fn field<'a>(cpu_info: &'a str, name: &str) -> Option<&'a str> {
     Some(named.next()?.1.trim())
 }
 
-/// The least quota of a control group (version 2) and of those that it lies in, in cores. `groups`
-/// is `/proc/self/cgroup`, `read` reads a file below the root of all groups.
+/// The least quota of the control groups (versions 1 and 2) of the process and of those that they
+/// lie in, in cores. `groups` is `/proc/self/cgroup`, `read` reads a file.
 fn quota(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<f64> {
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let quotas = Path::new(group).ancestors().filter_map(|group| {
-        let limit = read(&group.join("cpu.max"))?;
-        let (quota, period) = limit.trim().split_once(' ')?;
-        Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+    let lines = groups.lines().filter_map(|line| {
+        let (_, group) = line.split_once(':')?;
+        group.split_once(':')
+    });
+    let quotas = lines.flat_map(|(controllers, group)| {
+        let group = Path::new(group.trim_start_matches('/')).ancestors();
+        let read = &read;
+        group.filter_map(move |group| quota_of_group(controllers, group, read))
     });
     quotas.reduce(f64::min)
+}
+
+/// Quota of one group below the root of its hierarchy; `None` if the hierarchy is not that of CPU
+/// time, or the group has no quota.
+fn quota_of_group(
+    controllers: &str,
+    group: &Path,
+    read: impl Fn(&Path) -> Option<String>,
+) -> Option<f64> {
+    let (quota, period) = if controllers.is_empty() {
+        let limit = read(&Path::new("/sys/fs/cgroup").join(group).join("cpu.max"))?;
+        let (quota, period) = limit.split_once(' ')?;
+        (quota.to_owned(), period.to_owned())
+    } else if controllers.split(',').any(|it| it == "cpu") {
+        let group = Path::new("/sys/fs/cgroup/cpu").join(group);
+        let read = |file| read(&group.join(file));
+        (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
+    } else {
+        return None;
+    };
+    // Without a quota it is `max`, and -1 in version 1.
+    let quota = quota.trim().parse::<u64>().ok()?;
+    let period = period.trim().parse::<u64>().ok()?;
+    Some(quota as f64 / period as f64)
 }
 
 #[cfg(test)]
@@ -82,18 +109,42 @@ mod tests {
         assert_eq!(field(info, "Features"), None);
     }
 
+    /// Reads files of these contents below the root of all groups.
+    fn quota_of(groups: &str, files: &[(&str, &str)]) -> Option<f64> {
+        quota(groups, |file| {
+            let file = file.strip_prefix("/sys/fs/cgroup").ok()?;
+            let found = files.iter().find(|(name, _)| Path::new(name) == file);
+            found.map(|(_, text)| (*text).to_owned())
+        })
+    }
+
     #[test]
     fn the_narrowest_quota_of_all_groups_counts() {
-        let files = |file: &Path| match file.to_str()? {
-            "a/b/cpu.max" => Some("max 100000\n".to_owned()),
-            "a/cpu.max" => Some("150000 100000\n".to_owned()),
-            "cpu.max" => Some("400000 100000\n".to_owned()),
-            _ => None,
-        };
-        assert_eq!(quota("1:cpu:/x\n0::/a/b\n", files), Some(1.5));
-        assert_eq!(quota("0::/c\n", files), Some(4.0));
-        assert_eq!(quota("0::/a\n", |_| None), None);
-        assert_eq!(quota("1:cpu:/x\n", files), None);
+        let files = [
+            ("a/b/cpu.max", "max 100000\n"),
+            ("a/cpu.max", "150000 100000\n"),
+            ("cpu.max", "400000 100000\n"),
+        ];
+        assert_eq!(quota_of("1:cpu:/x\n0::/a/b\n", &files), Some(1.5));
+        assert_eq!(quota_of("0::/c\n", &files), Some(4.0));
+        assert_eq!(quota_of("0::/a\n", &[]), None);
+        assert_eq!(quota_of("1:cpu:/x\n", &files), None);
+    }
+
+    #[test]
+    fn quotas_of_version_1_are_read_from_the_hierarchy_of_cpu_time() {
+        let files = [
+            ("cpu/a/b/cpu.cfs_quota_us", "-1\n"),
+            ("cpu/a/b/cpu.cfs_period_us", "100000\n"),
+            ("cpu/a/cpu.cfs_quota_us", "75000\n"),
+            ("cpu/a/cpu.cfs_period_us", "50000\n"),
+        ];
+        assert_eq!(
+            quota_of("5:memory:/a\n4:cpu,cpuacct:/a/b\n", &files),
+            Some(1.5)
+        );
+        assert_eq!(quota_of("4:cpuacct:/a/b\n3:cpuset:/a\n", &files), None);
+        assert_eq!(quota_of("nonsense\n4:cpu:/\n", &files), None);
     }
 
     #[test]
