@@ -177,8 +177,14 @@ impl Window {
         let seconds = self.begin.elapsed().as_secs_f64();
         let client = usage();
         let server = server.usage()?;
+        let waits = [
+            client.waited_since(self.client),
+            server.waited_since(self.server),
+        ];
+        let waited_us: Option<f64> = waits.into_iter().sum();
         Ok(Report {
             seconds,
+            run_queue_wait: waited_us.map(|waited_us| waited_us / 1e6 / seconds),
             client_cpu_us: client.cpu_us - self.client.cpu_us,
             server_cpu_us: server.cpu_us - self.server.cpu_us,
             client_rss_bytes: client.rss_bytes,

@@ -3,8 +3,8 @@
 use std::{convert::Infallible, net::SocketAddr, process::ExitCode, thread, time::Instant};
 
 use crate::{
-    Assignment, Failure, Job, Order, Report, Runtime, Serving, Setup, Subject, Usage, clock_loop,
-    closed,
+    Assignment, Failure, Job, Load, Order, Report, Runtime, Serving, Setup, Subject, Usage,
+    clock_loop, closed,
     control::{self, ServerProcess},
     file_limit::raise_file_limit,
     open, relay, spread,
@@ -75,7 +75,7 @@ fn measure<S: Subject>(assignment: Assignment) -> Result<Report, Failure> {
             Job::Open { calls_per_s } => {
                 open::run(connect().await?, load, calls_per_s, &mut server).await
             }
-            Job::Empty { calls_per_s } => Ok(clock_loop::empty_calls(load.window, calls_per_s)),
+            Job::Empty { calls_per_s } => Ok(empty_calls(load, calls_per_s)),
             Job::Stream(direction) => S::stream(connect().await?, load, direction).await,
             Job::Reconnect { handshake, count } => {
                 S::reconnects(setup, address, handshake, count).await
@@ -86,6 +86,17 @@ fn measure<S: Subject>(assignment: Assignment) -> Result<Report, Failure> {
     // What a library still has running is of no more interest.
     runtime.shutdown_background();
     report
+}
+
+/// Runs [an empty loop](clock_loop) on the client's core.
+fn empty_calls(load: Load, calls_per_s: f64) -> Report {
+    let before = usage();
+    let report = clock_loop::empty_calls(load.window, calls_per_s);
+    let waited_us = usage().waited_since(before);
+    Report {
+        run_queue_wait: waited_us.map(|waited_us| waited_us / 1e6 / report.seconds),
+        ..report
+    }
 }
 
 /// Opens connections and looks at what they take.

@@ -106,8 +106,8 @@ pub enum Runtime {
 pub struct Load {
     /// Bytes of a body, or of an item of a stream.
     pub body_bytes: usize,
-    /// Callers of a closed loop, each with one call at a time. In an open loop, the calls at a time
-    /// that limits have to allow.
+    /// Callers of a closed loop, each with one call at a time. In an open loop, the most calls at a
+    /// time, which limits have to allow.
     pub in_flight: usize,
     /// Time before the window.
     pub warm_up: Duration,
@@ -202,12 +202,17 @@ pub enum Direction {
 pub struct Report {
     /// Calls that ended in the window, items that arrived in it, or connections that were opened.
     pub count: u64,
+    /// Calls of an open loop that were due and had no reply at the end of the window.
+    pub backlog: u64,
     /// Length of the window.
     pub seconds: f64,
     /// CPU time of the client in the window, user and system, all threads.
     pub client_cpu_us: f64,
     /// CPU time of the server in the window.
     pub server_cpu_us: f64,
+    /// Time in which threads of both processes waited on a run queue in the window, in parts of the
+    /// window: 1 is one thread that waited all the time. `None` where the system does not tell.
+    pub run_queue_wait: Option<f64>,
     /// Latency of the calls that lie in the window as a whole; if none does, of those that ended in
     /// it.
     pub latency: Quantiles,
@@ -226,6 +231,9 @@ pub struct Usage {
     pub cpu_us: f64,
     /// Resident memory.
     pub rss_bytes: u64,
+    /// Time in µs that the threads that it has now were ready to run and waited for a core; `None`
+    /// where the system does not tell.
+    pub run_queue_wait_us: Option<f64>,
 }
 
 impl Order {
@@ -235,6 +243,14 @@ impl Order {
             Self::Serve(setup) => &setup.subject,
             Self::Measure(assignment) => &assignment.client.subject,
         }
+    }
+}
+
+impl Usage {
+    /// Time on run queues since `earlier`, in µs. That of threads which have ended is missing.
+    pub(crate) fn waited_since(self, earlier: Self) -> Option<f64> {
+        let waited_us = self.run_queue_wait_us? - earlier.run_queue_wait_us?;
+        Some(waited_us.max(0.0))
     }
 }
 
@@ -305,6 +321,20 @@ mod tests {
         // More connections than callers, and more threads.
         assert_eq!(callers(5, 2, 4), [vec![1; 3], vec![1; 2]]);
         assert_eq!(callers(1, 4, 4), [[1]]);
+    }
+
+    #[test]
+    fn time_on_run_queues_is_that_between_two_readings() {
+        let usage = |run_queue_wait_us| Usage {
+            run_queue_wait_us,
+            ..Usage::default()
+        };
+        let waited = |later, earlier| usage(later).waited_since(usage(earlier));
+        assert_eq!(waited(Some(9.0), Some(5.0)), Some(4.0));
+        // A thread that had waited long has ended.
+        assert_eq!(waited(Some(4.0), Some(5.0)), Some(0.0));
+        assert_eq!(waited(Some(9.0), None), None);
+        assert_eq!(waited(None, Some(5.0)), None);
     }
 
     #[test]

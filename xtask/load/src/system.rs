@@ -1,6 +1,6 @@
 //! Clocks, memory and cores of this process.
 
-use std::{io, num::NonZeroUsize, thread::available_parallelism};
+use std::{fs, io, num::NonZeroUsize, thread::available_parallelism};
 
 use rustix::{
     param::page_size,
@@ -17,6 +17,7 @@ pub fn usage() -> Usage {
     Usage {
         cpu_us: nanos(ClockId::ProcessCPUTime) as f64 / 1e3,
         rss_bytes: resident_pages().unwrap_or_default() * page_size() as u64,
+        run_queue_wait_us: run_queue_wait_us(),
     }
 }
 
@@ -66,15 +67,50 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
+/// Time on run queues of the threads that there are now, from Linux's `schedstat`.
+fn run_queue_wait_us() -> Option<f64> {
+    let threads = fs::read_dir("/proc/self/task").ok()?.flatten();
+    // A thread that has ended meanwhile has no file.
+    let waits = threads.filter_map(|thread| {
+        let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        run_queue_wait_ns(&schedstat)
+    });
+    waits.reduce(|sum, wait| sum + wait).map(|ns| ns / 1e3)
+}
+
+/// Second figure of `schedstat`: time on the CPU, time on a run queue, time slices. A kernel that
+/// does not count has zeros in all of them.
+fn run_queue_wait_ns(schedstat: &str) -> Option<f64> {
+    let figures: Vec<f64> = schedstat
+        .split_whitespace()
+        .map_while(|it| it.parse().ok())
+        .collect();
+    match figures[..] {
+        [_, waited, slices] if slices > 0.0 => Some(waited),
+        _ => None,
+    }
+}
+
 /// Second figure of Linux's `statm`.
 fn resident_pages() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
     statm.split(' ').nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_on_run_queues_is_known_where_it_is_counted() {
+        assert_eq!(
+            run_queue_wait_ns("72212351 432221962 185\n"),
+            Some(432_221_962.0)
+        );
+        for unknown in ["0 0 0\n", "72212351 7\n", ""] {
+            assert_eq!(run_queue_wait_ns(unknown), None, "{unknown:?}");
+        }
+    }
 
     #[test]
     fn a_process_uses_time_and_memory() {

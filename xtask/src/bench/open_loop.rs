@@ -10,7 +10,7 @@ use super::{
     grid,
     mode::{Column, Mode, P50, P99, P999, Panels},
     options::Options,
-    rows::Row,
+    rows::{CALLS as CALL_FIGURES, Row},
     subjects::{CALLS, OURS, Subject, SubjectKind},
     targets::status,
 };
@@ -20,18 +20,27 @@ pub(crate) const MODE: Mode = Mode {
     // The closed loops that show the peaks.
     groups: |options, subjects| {
         let group = |in_flight| grid::group(options, subjects, (PAYLOAD_BYTES, in_flight));
-        [64, IN_FLIGHT_EXPECTED].map(group).to_vec()
+        [64, 512].map(group).to_vec()
     },
     columns: &[
         Column::Text("of the peak of", |row| {
             row.cell.replace("of the peak of ", "")
         }),
         Column::Number("offered/s", offered),
-        Column::Number("taken/s", Row::per_s),
+        Column::Number("answered/s", Row::per_s),
+        Column::Number("backlog", backlog),
         P50,
         P99,
         P999,
         Column::Number("p99.9/p50", tail),
+        Column::Number("run-queue wait %", run_queue_wait_percent),
+    ],
+    fields: &[
+        CALL_FIGURES,
+        &[
+            ("backlog", backlog),
+            ("run_queue_wait_percent", run_queue_wait_percent),
+        ],
     ],
     figure: |_| "p99.9 in µs at a fixed rate, echo of 32 B (shorter is better)".to_owned(),
     bars: &[(Panels::Cells, Row::p999_us)],
@@ -43,27 +52,42 @@ pub(crate) const MODE: Mode = Mode {
 /// subjects at each of these rates. One whose peak is less cannot carry it, and says so. Beside
 /// them [an empty loop](Job::Empty) shows what the machine alone does to such calls.
 ///
-/// The peak is the best of the closed loops, or what is taken of it when it is offered at a fixed
-/// rate, if that is less: to begin a call at its time, whatever became of the others, is more work
-/// for the client than to repeat one.
+/// The peak is the best of the closed loops, or what is answered of it when it is offered at a
+/// fixed rate, if that is less: to begin a call at its time, whatever became of the others, is more
+/// work for the client than to repeat one.
+///
+/// `run-queue wait %` is the time in which threads of client and server were ready to run and
+/// waited for a core: a part of the latencies that is the machine's.
 pub(crate) async fn at_shares_of_peaks(
     options: &Options,
     setup: &BenchSetup,
     subjects: &[Subject],
     closed: &[Row],
 ) -> Result<Vec<Vec<Row>>, Box<dyn Error>> {
-    let load = options.measuring.load(PAYLOAD_BYTES, IN_FLIGHT_EXPECTED);
-    let mut peaks = Vec::new();
-    for subject in subjects.iter().filter(|it| it.takes(PAYLOAD_BYTES)) {
-        let mut peak = best(closed, *subject);
-        if let Some(calls_per_s) = peak {
-            let open = Row::new(*subject, String::new(), load, Job::Open { calls_per_s });
-            let report = setup.measure(&open).await?;
-            peak = Some(calls_per_s.min(report.per_s()));
-        }
-        peaks.push((*subject, peak));
-    }
-    Ok(groups(load, &peaks))
+    let load = options.measuring.load(PAYLOAD_BYTES, IN_FLIGHT_MAX);
+    let offered = at_peaks(load, subjects, closed);
+    let open = setup.measure_all(&options.measuring, vec![offered]).await?;
+    Ok(groups(load, &peaks(subjects, &open)))
+}
+
+/// Rows that offer each subject the best rate of its closed loops.
+fn at_peaks(load: Load, subjects: &[Subject], closed: &[Row]) -> Vec<Row> {
+    let rows = subjects.iter().filter_map(|subject| {
+        let calls_per_s = best(closed, *subject)?;
+        let cell = "at the rate of its closed loops".to_owned();
+        Some(Row::new(*subject, cell, load, Job::Open { calls_per_s }))
+    });
+    rows.collect()
+}
+
+/// The lesser of the rates that were offered and answered.
+fn peaks(subjects: &[Subject], open: &[Row]) -> Vec<(Subject, Option<f64>)> {
+    let subjects = subjects.iter().filter(|it| it.takes(PAYLOAD_BYTES));
+    let peak = |subject: &Subject| {
+        let row = open.iter().find(|row| row.subject == *subject)?;
+        Some(offered(row)?.min(row.per_s()?))
+    };
+    subjects.map(|it| (*it, peak(it))).collect()
 }
 
 /// Subjects with their peaks, those that could be measured.
@@ -157,19 +181,32 @@ fn tail(row: &Row) -> Option<f64> {
     Some(row.p999_us()? / row.p50_us()?)
 }
 
+fn backlog(row: &Row) -> Option<f64> {
+    match row.job {
+        Job::Open { .. } => row.median(|it| it.backlog as f64),
+        _ => None,
+    }
+}
+
+fn run_queue_wait_percent(row: &Row) -> Option<f64> {
+    let is_known = row.reports.iter().all(|it| it.run_queue_wait.is_some());
+    let percent = row.median(|it| 100.0 * it.run_queue_wait.unwrap_or_default());
+    percent.filter(|_| is_known)
+}
+
 /// Subjects that do not keep up with a rate that is less than their peak, and whether the tail of
 /// ours stays near the median.
 fn notes(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows.iter().filter(|row| row.failed.is_none()) {
-        if let (Some(taken), Some(offered)) = (row.per_s(), offered(row))
-            && taken < KEPT_UP_MIN * offered
+        if let (Some(answered), Some(offered)) = (row.per_s(), offered(row))
+            && answered < KEPT_UP_MIN * offered
         {
             text += &format!(
-                "{} does not keep up at {}: it takes {} of {} calls/s\n",
+                "{} does not keep up at {}: it answers {} of {} calls/s\n",
                 row.subject.name,
                 row.cell,
-                number(taken),
+                number(answered),
                 number(offered)
             );
         }
@@ -183,9 +220,9 @@ fn tail_target(rows: &[Row]) -> String {
         .iter()
         .find(|row| row.is_ours() && row.cell == target)
         .and_then(|row| Some((row.per_s()?, offered(row)?, tail(row)?)));
-    ours.map_or_else(String::new, |(taken, offered, tail)| {
+    ours.map_or_else(String::new, |(answered, offered, tail)| {
         // A subject that does not keep up has a high median too.
-        let met = match taken >= KEPT_UP_MIN * offered {
+        let met = match answered >= KEPT_UP_MIN * offered {
             true => status(tail < TARGET_TAIL),
             false => "MISSED: it does not keep up",
         };
@@ -201,11 +238,12 @@ const PERCENTS: [u32; 2] = [50, 80];
 const TARGET_PERCENT: u32 = 80;
 const TARGET_TAIL: f64 = 10.0;
 
-/// Share of the offered calls that has to be taken.
+/// Share of the offered calls that has to be answered within the window.
 const KEPT_UP_MIN: f64 = 0.99;
 
-/// Calls in flight that limits of peers allow: as in the closed loop that showed the peak.
-const IN_FLIGHT_EXPECTED: usize = 512;
+/// Most calls in flight, of the load and of the limits that the benchmark gives peers alike: less
+/// than servers take.
+const IN_FLIGHT_MAX: usize = 8_192;
 
 #[cfg(test)]
 mod tests {
@@ -225,6 +263,39 @@ mod tests {
         assert_eq!(best(&rows, ALL[0]), Some(3000.0));
         assert_eq!(best(&rows, rows[2].subject), None);
         assert_eq!(best(&rows, ALL[2]), None);
+    }
+
+    #[test]
+    fn a_subject_that_answers_less_than_it_is_offered_has_that_peak() {
+        let subjects = [ALL[0], subjects::named(TONIC).unwrap(), ALL[3]];
+        let closed = [
+            closed(OURS, (32, 512), 3000, 1.0),
+            closed(TONIC, (32, 512), 200, 1.0),
+        ];
+        let mut open = at_peaks(load(), &subjects, &closed);
+        open[0].reports = [2000, 100, 2500].map(|calls| report(calls, 1.0)).to_vec();
+        open[1].failed = Some("it hangs".to_owned());
+        // The last one is not measured with small bodies.
+        let expected = [(subjects[0], Some(2000.0)), (subjects[1], None)];
+        assert_eq!(peaks(&subjects, &open), expected);
+    }
+
+    #[test]
+    fn a_row_says_what_was_not_answered_and_how_long_threads_waited() {
+        let mut row = groups(load(), &[(ALL[0], Some(100.0))]).remove(0).remove(1);
+        row.reports = vec![report(50, 10.0); 2];
+        row.reports[0].backlog = 40;
+        row.reports[0].run_queue_wait = Some(0.02);
+        assert_eq!(json(&row, MODE.fields)["backlog"], 20.0);
+        // One of the rounds has no such figure.
+        assert!(
+            json(&row, MODE.fields)
+                .get("run_queue_wait_percent")
+                .is_none()
+        );
+        row.reports[1].run_queue_wait = Some(0.04);
+        assert_eq!(json(&row, MODE.fields)["run_queue_wait_percent"], 3.0);
+        assert!(MODE.report(&[row]).contains("run-queue wait %"));
     }
 
     fn load() -> Load {
