@@ -16,7 +16,7 @@ use super::{
     node,
     options::Measuring,
     rounds,
-    rows::Row,
+    rows::{Placement, Row},
     subjects::Subject,
 };
 use crate::project;
@@ -78,6 +78,11 @@ impl BenchSetup {
         self
     }
 
+    /// Runtimes and cores that the processes have, as targets distinguish them.
+    fn placement(&self) -> Placement {
+        placement(self.runtimes, self.cores, xtask_load::cores().len())
+    }
+
     /// Cores and runtimes of both processes, for people.
     pub(crate) fn describe(&self) -> String {
         let runtimes = match self.runtimes {
@@ -109,7 +114,7 @@ impl BenchSetup {
             if row.failed.is_some() {
                 return Ok(());
             }
-            row.placement = options.placement();
+            row.placement = self.placement();
             match self.measure_undisturbed(row, options.repeats_max()).await {
                 Ok(report) => row.reports.push(report),
                 Err(error) if row.subject.may_fail() => row.failed = Some(error.to_string()),
@@ -245,6 +250,22 @@ pub(crate) fn pinned_cores() -> [Option<usize>; 2] {
     }
 }
 
+/// What these runtimes on these cores are, of so many that there are. On one core alone server and
+/// client take turns, whatever their runtimes.
+fn placement(
+    runtimes: [Runtime; 2],
+    cores: [Option<usize>; 2],
+    cores_available: usize,
+) -> Placement {
+    match (runtimes, cores) {
+        ([Runtime::Current, Runtime::Current], [Some(_), Some(_)]) => Placement::Pinned,
+        ([Runtime::Multi, Runtime::Multi], [None, None]) if cores_available > 1 => {
+            Placement::Shared
+        }
+        _ => Placement::Other,
+    }
+}
+
 fn job_time(row: &Row) -> Duration {
     match row.job {
         Job::Connections { .. } | Job::Reconnect { .. } => Duration::from_secs(60),
@@ -256,3 +277,31 @@ fn job_time(row: &Row) -> Duration {
 const OVERHEAD_MAX: Duration = Duration::from_secs(30);
 
 const FLOOD_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placement_is_that_of_the_cores_in_use() {
+        let [current, multi] = [Runtime::Current, Runtime::Multi].map(|it| [it; 2]);
+        let (pinned, free) = ([Some(0), Some(1)], [None; 2]);
+        for (runtimes, cores, cores_available, expected) in [
+            (current, pinned, 2, Placement::Pinned),
+            (multi, free, 2, Placement::Shared),
+            // There was one core only, as under `taskset -c 0`.
+            (current, free, 1, Placement::Other),
+            (multi, free, 1, Placement::Other),
+            (multi, pinned, 2, Placement::Other),
+            (current, free, 2, Placement::Other),
+            ([multi[0], current[0]], free, 2, Placement::Other),
+        ] {
+            let what = format!("{runtimes:?} on {cores:?} of {cores_available}");
+            assert_eq!(
+                placement(runtimes, cores, cores_available),
+                expected,
+                "{what}"
+            );
+        }
+    }
+}

@@ -7,9 +7,7 @@ use serde::Serialize;
 use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
 use xtask_report::Document;
 
-use super::{
-    bulk, cores, grid, loss, mode::Mode, modes, open_loop, profile::RunProfile, rows::Placement,
-};
+use super::{bulk, cores, grid, loss, mode::Mode, modes, open_loop, profile::RunProfile};
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
@@ -200,15 +198,6 @@ impl Measuring {
     /// Times that a disturbed round is measured again.
     pub(crate) fn repeats_max(&self) -> u32 {
         if self.quick { 0 } else { 3 }
-    }
-
-    /// Runtime and cores of the processes, as targets distinguish them.
-    pub(crate) fn placement(&self) -> Placement {
-        match (self.runtime(), self.unpinned) {
-            (Runtime::Current, false) => Placement::Pinned,
-            (Runtime::Multi, true) => Placement::Shared,
-            _ => Placement::Other,
-        }
     }
 
     pub(crate) fn runtime(&self) -> Runtime {
