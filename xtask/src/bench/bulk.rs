@@ -14,7 +14,7 @@ use super::{
     options::Options,
     rows::{CALLS, Row},
     subjects::{OURS, QUINN, Subject, TONIC},
-    targets::status,
+    targets::Notes,
 };
 
 pub(crate) const MODE: Mode = Mode {
@@ -111,21 +111,22 @@ fn situation(bulk: Option<BulkLoad>) -> &'static str {
 }
 
 /// Whether small calls of ours stay within three round trips and the queue of the link.
-fn notes(rows: &[Row]) -> String {
-    let mut text = String::new();
+fn notes(rows: &[Row]) -> Notes {
+    let mut notes = Notes::default();
     for row in rows.iter().filter(|row| row.is_ours()) {
         if let (Some(_), Some(p99_us)) = (bulk(row), row.p99_us()) {
-            text += &format!(
+            let what = format!(
                 "{} in flight beside bulk: p99 within 3 round trips and the link's queue, at most \
-                 {} µs: {} µs, {}\n",
+                 {} µs: {} µs, ",
                 row.load.in_flight,
                 number(P99_MAX_US),
-                number(p99_us),
-                status(p99_us <= P99_MAX_US)
+                number(p99_us)
             );
+            notes.add_target(&what, p99_us <= P99_MAX_US);
         }
     }
-    text + no_call_failed(rows)
+    notes.add_text(no_call_failed(rows));
+    notes
 }
 
 /// Four calls each way, 5 MiB together, some four tenths of a second of the link.

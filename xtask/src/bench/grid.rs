@@ -42,7 +42,7 @@ pub(crate) const MODE: Mode = Mode {
         format!("calls per second, echo of {}", readable_bytes(payload))
     },
     stands_out: |row| !row.subject.is_peer(),
-    notes: rpc_targets::report,
+    notes: rpc_targets::notes,
     ..Mode::CALLS
 };
 

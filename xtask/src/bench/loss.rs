@@ -9,7 +9,7 @@ use super::{
     network::{Namespaces, Network},
     rows::Row,
     subjects::{ISOLATED, OURS, QUINN},
-    targets::status,
+    targets::Notes,
 };
 
 pub(crate) const MODE: Mode = Mode {
@@ -54,21 +54,22 @@ pub(crate) const MODE: Mode = Mode {
 };
 
 /// Whether shared streams are no worse than a stream for each call.
-fn notes(rows: &[Row]) -> String {
-    let mut text = String::new();
+fn notes(rows: &[Row]) -> Notes {
+    let mut notes = Notes::default();
     for ours in rows.iter().filter(|row| row.is_ours()) {
         let in_cell = |row: &&Row| row.subject.name == ISOLATED && row.cell == ours.cell;
         let isolated = rows.iter().find(in_cell).and_then(Row::p99_us);
         if let (Some(ours_us), Some(isolated_us)) = (ours.p99_us(), isolated) {
-            text += &format!(
-                "{}: p99 no worse than a stream for each call: {}, {}\n",
+            let what = format!(
+                "{}: p99 no worse than a stream for each call: {}, ",
                 ours.cell,
-                ratio(ours_us / isolated_us),
-                status(ours_us <= isolated_us)
+                ratio(ours_us / isolated_us)
             );
+            notes.add_target(&what, ours_us <= isolated_us);
         }
     }
-    text + no_call_failed(rows)
+    notes.add_text(no_call_failed(rows));
+    notes
 }
 
 /// Last line of a mode in which a call that fails ends the run.

@@ -7,6 +7,7 @@ use super::{
     options::Options,
     rows::{Figure, Row},
     subjects::Subject,
+    targets::Notes,
 };
 
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct Mode {
     pub(crate) bars: &'static [(Panels, Figure)],
     pub(crate) stands_out: fn(&Row) -> bool,
     /// Lines below the tables: targets, and whether they are met.
-    pub(crate) notes: fn(&[Row]) -> String,
+    pub(crate) notes: fn(&[Row]) -> Notes,
 }
 
 #[derive(Debug)]
@@ -66,14 +67,19 @@ impl Mode {
         figure: |_| String::new(),
         bars: &[(Panels::Cells, Row::per_s)],
         stands_out: Row::is_ours,
-        notes: |_| String::new(),
+        notes: |_| Notes::default(),
     };
 
     /// The tables, then the notes.
     pub(crate) fn report(&self, rows: &[Row]) -> String {
         let tables = rows.chunk_by(|one, other| (self.table)(one) == (self.table)(other));
         let tables: String = tables.map(|rows| self.table(rows) + "\n").collect();
-        tables + &(self.notes)(rows)
+        tables + &(self.notes)(rows).text
+    }
+
+    /// Number of targets that were missed.
+    pub(crate) fn missed_targets(&self, rows: &[Row]) -> usize {
+        (self.notes)(rows).missed
     }
 
     fn table(&self, rows: &[Row]) -> String {

@@ -14,7 +14,7 @@ use super::{
     subjects::{
         ALL, CALLS, FRAMES, IRPC_RPC, OURS, QUINN, RPCNET_0_1_0, Subject, TARPC, TARPC_TLS, TONIC,
     },
-    targets::status,
+    targets::Notes,
 };
 
 /// `--sizes`: growth of the time of a call with the size of its body.
@@ -50,20 +50,22 @@ fn ms_per_mib(row: &Row) -> Option<f64> {
 }
 
 /// Whether the time of ours grows with the size and no more.
-fn growth(rows: &[Row]) -> String {
+fn growth(rows: &[Row]) -> Notes {
     let mut ours = rows.iter().filter(|row| row.is_ours());
     let (first, last) = (ours.next(), ours.next_back());
     let growth = first.zip(last).and_then(|(first, last)| {
         let is_largest = last.load.body_bytes == SIZES_MIB[SIZES_MIB.len() - 1] << 20;
         is_largest.then_some(ms_per_mib(last)? / ms_per_mib(first)?)
     });
-    growth.map_or_else(String::new, |growth| {
-        format!(
-            "time per MiB of the largest body at most {} that of the smallest: {}\n",
-            ratio(GROWTH_MAX),
-            status(growth <= GROWTH_MAX)
-        )
-    })
+    let mut notes = Notes::default();
+    if let Some(growth) = growth {
+        let what = format!(
+            "time per MiB of the largest body at most {} that of the smallest: ",
+            ratio(GROWTH_MAX)
+        );
+        notes.add_target(&what, growth <= GROWTH_MAX);
+    }
+    notes
 }
 
 const SIZES_MIB: [usize; 5] = [1, 2, 4, 8, 10];
@@ -93,7 +95,7 @@ pub(crate) const STREAMING: Mode = Mode {
         ("mib_per_s", Row::bulk_mib_per_s),
     ]],
     figure: |_| "items per second through one stream".to_owned(),
-    notes: rpc_targets::report_streams,
+    notes: rpc_targets::stream_notes,
     ..Mode::CALLS
 };
 
@@ -267,20 +269,17 @@ fn floods(options: &Options) -> [Row; 4] {
 }
 
 /// Whether the rate beside each flood is a good part of the normal one.
-fn kept_rates(rows: &[Row]) -> String {
+fn kept_rates(rows: &[Row]) -> Notes {
     let normal = rows.first().and_then(Row::per_s);
-    let mut text = String::new();
+    let mut notes = Notes::default();
     for row in rows.iter().filter(|row| row.flood.is_some()) {
         if let (Some(rate), Some(normal)) = (row.per_s(), normal) {
-            text += &format!(
-                "{}: at least {} of its normal rate: {}\n",
-                row.cell,
-                ratio(RATE_SHARE_MIN),
-                status(rate / normal >= RATE_SHARE_MIN)
-            );
+            let share = ratio(RATE_SHARE_MIN);
+            let what = format!("{}: at least {share} of its normal rate: ", row.cell);
+            notes.add_target(&what, rate / normal >= RATE_SHARE_MIN);
         }
     }
-    text
+    notes
 }
 
 const RATE_SHARE_MIN: f64 = 0.5;

@@ -12,7 +12,7 @@ use super::{
     options::Options,
     rows::{CALLS as CALL_FIGURES, Row},
     subjects::{CALLS, OURS, Subject, SubjectKind},
-    targets::status,
+    targets::Notes,
 };
 
 pub(crate) const MODE: Mode = Mode {
@@ -196,38 +196,39 @@ fn run_queue_wait_percent(row: &Row) -> Option<f64> {
 
 /// Subjects that do not keep up with a rate that is less than their peak, and whether the tail of
 /// ours stays near the median.
-fn notes(rows: &[Row]) -> String {
-    let mut text = String::new();
+fn notes(rows: &[Row]) -> Notes {
+    let mut notes = Notes::default();
     for row in rows.iter().filter(|row| row.failed.is_none()) {
         if let (Some(answered), Some(offered)) = (row.per_s(), offered(row))
             && answered < KEPT_UP_MIN * offered
         {
-            text += &format!(
+            notes.add_text(&format!(
                 "{} does not keep up at {}: it answers {} of {} calls/s\n",
                 row.subject.name,
                 row.cell,
                 number(answered),
                 number(offered)
-            );
+            ));
         }
     }
-    text + &tail_target(rows)
+    add_tail_target(rows, &mut notes);
+    notes
 }
 
-fn tail_target(rows: &[Row]) -> String {
+fn add_tail_target(rows: &[Row], notes: &mut Notes) {
     let target = format!("{TARGET_PERCENT} % of the peak of {OURS}");
     let ours = rows
         .iter()
         .find(|row| row.is_ours() && row.cell == target)
         .and_then(|row| Some((row.per_s()?, offered(row)?, tail(row)?)));
-    ours.map_or_else(String::new, |(answered, offered, tail)| {
+    if let Some((answered, offered, tail)) = ours {
         // A subject that does not keep up has a high median too.
-        let met = match answered >= KEPT_UP_MIN * offered {
-            true => status(tail < TARGET_TAIL),
-            false => "MISSED: it does not keep up",
-        };
-        format!("p99.9 under {TARGET_TAIL} times p50 at {TARGET_PERCENT} % of its peak: {met}\n")
-    })
+        let keeps_up = answered >= KEPT_UP_MIN * offered;
+        let what = format!(
+            "keeps up with p99.9 under {TARGET_TAIL} times p50 at {TARGET_PERCENT} % of its peak: "
+        );
+        notes.add_target(&what, keeps_up && tail < TARGET_TAIL);
+    }
 }
 
 const PAYLOAD_BYTES: usize = 32;
@@ -342,11 +343,12 @@ mod tests {
         let cells: Vec<_> = line.split_whitespace().collect();
         assert_eq!(cells[..6], ["rpcnet", "80", "%", "rpcnet", "100", "100"]);
         row.reports[0].count = 98;
-        let text = MODE.report(&[row]);
+        let text = MODE.report(std::slice::from_ref(&row));
         assert!(
             text.contains("does not keep up") && text.contains("MISSED"),
             "{text}"
         );
+        assert_eq!(MODE.missed_targets(std::slice::from_ref(&row)), 1);
     }
 
     #[test]

@@ -6,18 +6,19 @@ use xtask_harness::{Outcome, run_until_interrupted};
 
 use super::{
     client_process::BenchSetup,
-    disturbance, floor, open_loop,
+    disturbance, exit_code, floor, open_loop,
     options::{Measuring, Options},
     profile::RunProfile,
     rows::JsonRow,
     subjects,
 };
 
+/// Measures. Fails, without being an error, when a target is missed, unless it was `--quick`.
 pub(crate) fn run(options: &Options) -> Outcome {
-    run_until_interrupted(async { run_mode(options).await.map(|()| ExitCode::SUCCESS) })
+    run_until_interrupted(run_mode(options))
 }
 
-async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
+async fn run_mode(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let mode = options.mode();
     let subjects = subjects::select(options, mode.subjects)?;
     let groups = (mode.groups)(options, &subjects);
@@ -38,7 +39,8 @@ async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
     let json: Vec<_> = JsonRow::all(&rows, mode.fields).collect();
     let files = &options.measuring.files;
     files.write("bench rpc", &json, &profile, || mode.draw(&rows))?;
-    Ok(())
+    let is_missed = mode.missed_targets(&rows) > 0;
+    Ok(exit_code(!is_missed || options.measuring.quick))
 }
 
 /// Says how it is measured, and whether the machine has other things to do.

@@ -28,6 +28,34 @@ impl Target {
     }
 }
 
+/// Lines below the tables of a mode, and the number of targets among them that were missed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Notes {
+    pub(crate) text: String,
+    pub(crate) missed: usize,
+}
+
+impl Notes {
+    /// A table of targets.
+    pub(crate) fn table(heading: &[&str], targets: &[Target]) -> Self {
+        Self {
+            text: report(heading, targets),
+            missed: targets.iter().filter(|target| !target.met).count(),
+        }
+    }
+
+    /// Adds a line that begins with `what` and says whether the target is met.
+    pub(crate) fn add_target(&mut self, what: &str, met: bool) {
+        self.text += &format!("{what}{}\n", status(met));
+        self.missed += usize::from(!met);
+    }
+
+    /// Adds lines that are no targets.
+    pub(crate) fn add_text(&mut self, lines: &str) {
+        self.text += lines;
+    }
+}
+
 /// Table of targets under `heading`, which names all columns but the last, and how many are met.
 /// Empty if there are none.
 pub(crate) fn report<'a>(
