@@ -188,10 +188,11 @@ impl ConnectionShared {
     /// Records that replies were read. A spin in place would keep the callers from running, which
     /// are woken now, so that none begins however few replies are left to come.
     pub(super) fn record_replies(&self) {
-        self.busy_poll.record(match self.outgoing.count_without_streams() {
-            0 => Expected::Nothing,
-            _ => Expected::Several,
-        });
+        self.busy_poll
+            .record(match self.outgoing.count_without_streams() {
+                0 => Expected::Nothing,
+                _ => Expected::Several,
+            });
     }
 
     /// Records that a call was given up, whose reply is expected no more.

@@ -117,7 +117,10 @@ async fn a_cancelled_call_expects_nothing() {
     for options in kinds() {
         let (first, second) = (&fixture.nodes[0], &fixture.nodes[1]);
         let calls = [first.call(options).await, second.call(options).await];
-        for (call, expected) in calls.into_iter().zip([Expected::Several, Expected::Nothing]) {
+        for (call, expected) in calls
+            .into_iter()
+            .zip([Expected::Several, Expected::Nothing])
+        {
             call.abort();
             assert!(call.await.expect_err("it is aborted").is_cancelled());
             assert_eq!(fixture.expected(), expected);

@@ -42,7 +42,7 @@ pub(super) struct Lane {
     pub(super) state: Mutex<LaneState>,
     /// Calls that wait for their replies, readable without the lock.
     waiting: AtomicUsize,
-    /// Calls whose replies were not taken yet, or [`FULL`]; readable without the lock.
+    /// See [`Lane::occupancy`]; readable without the lock.
     occupancy: AtomicUsize,
     /// Largest reply that may come on the lane.
     pub(super) body_bytes_max: usize,
@@ -163,7 +163,8 @@ impl Lane {
         self.waiting.load(Relaxed)
     }
 
-    /// Calls whose replies were not taken yet; [`FULL`] if the lane accepts no more.
+    /// Calls whose replies were not taken yet; [`FULL`], [`ABANDONED`] or [`CLOSED`] if the lane
+    /// accepts no more.
     #[inline]
     pub(super) fn occupancy(&self) -> usize {
         self.occupancy.load(Relaxed)
@@ -173,7 +174,12 @@ impl Lane {
     /// that frees capacity.
     pub(super) fn has_capacity(&self) -> bool {
         let _state = self.state.lock();
-        self.occupancy() != FULL
+        self.occupancy() < FULL
+    }
+
+    /// Whether the lane is open, however full.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state.lock().phase, LanePhase::Open { .. })
     }
 
     /// Makes a lane that the server has reset available to the next call, if its backoff is over.
@@ -387,9 +393,9 @@ impl LaneState {
             {
                 FULL
             }
-            // If all lanes are in this state, calls have streams of their own.
-            LanePhase::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => FULL,
-            _ => self.table.occupied(),
+            LanePhase::Unopened | LanePhase::Open { .. } => self.table.occupied(),
+            LanePhase::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => ABANDONED,
+            LanePhase::Closing { .. } | LanePhase::Ended(_) => CLOSED,
         }
     }
 
@@ -532,8 +538,16 @@ fn encode_call(
 /// Cancelled calls leave their requests behind, so the number of calls does not bound them.
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Occupancy of a lane that accepts no call; no number of calls reaches it.
-pub(super) const FULL: usize = usize::MAX;
+/// Occupancy of an open lane that accepts no call at the moment. No number of calls reaches it, and
+/// that of a lane whose calls have a worse outcome is larger.
+pub(super) const FULL: usize = ABANDONED - 1;
+
+/// Occupancy of a lane that the server has reset, or on which it broke the protocol: if no lane is
+/// better, calls have streams of their own.
+pub(super) const ABANDONED: usize = CLOSED - 1;
+
+/// Occupancy of a lane that closes or has ended: if no lane is better, calls fail.
+pub(super) const CLOSED: usize = usize::MAX;
 
 /// Upper bound of the header of any frame that a caller writes.
 pub(super) const FRAME_BYTES_MAX: usize = 40;

@@ -12,7 +12,7 @@ use super::{
 impl Lanes {
     /// Chooses the first lane that carries few calls: while there is little load, calls share a
     /// lane and thereby packets and wake-ups. A lane that stalls on a lost packet fills up, and is
-    /// avoided.
+    /// avoided; one that closes or has ended is chosen only if no other is left.
     #[inline]
     pub(super) fn choose_lane(&self, now: Instant) -> &Arc<Lane> {
         let mut least = &self.lanes[0];
@@ -35,11 +35,12 @@ impl Lanes {
         least
     }
 
-    /// Open lane with the fewest calls, if any is open.
+    /// Open lane with the fewest calls, if any is open and accepts calls.
     pub(super) fn choose_open_lane(&self) -> Option<&Arc<Lane>> {
-        let used = self.lanes.iter().map(|lane| (lane.occupancy(), lane));
-        let used = used.filter(|(occupancy, _)| (1..FULL).contains(occupancy));
-        used.min_by_key(|(occupancy, _)| *occupancy)
+        let open = self.lanes.iter().filter(|lane| lane.is_open());
+        let open = open.map(|lane| (lane.occupancy(), lane));
+        let open = open.filter(|(occupancy, _)| *occupancy < FULL);
+        open.min_by_key(|(occupancy, _)| *occupancy)
             .map(|(_, lane)| lane)
     }
 }

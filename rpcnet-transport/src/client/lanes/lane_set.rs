@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    lane::{CallResult, FULL, Lane, LaneCallRequest, NotStarted},
+    lane::{CLOSED, CallResult, FULL, Lane, LaneCallRequest, NotStarted},
     lane_task::LaneTask,
 };
 use crate::{
@@ -126,6 +126,8 @@ impl Lanes {
             match started {
                 // The lane was filled since it was chosen.
                 Err(NotStarted::Full) if self.has_capacity() => {}
+                // It was closed since then.
+                Err(NotStarted::Ended(_)) if lane.occupancy() == CLOSED && !self.is_closed() => {}
                 Err(NotStarted::NoStream) => break Err(NotStarted::NeedsOwnStream),
                 started => break started.map(|id| (lane, id)),
             }
@@ -151,7 +153,12 @@ impl Lanes {
     /// Whether any lane accepts a call.
     #[inline]
     fn has_capacity(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.occupancy() != FULL)
+        self.lanes.iter().any(|lane| lane.occupancy() < FULL)
+    }
+
+    /// Whether all lanes close or have ended.
+    fn is_closed(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.occupancy() == CLOSED)
     }
 
     /// Whether calls wait for capacity, so that new ones have to queue behind them.

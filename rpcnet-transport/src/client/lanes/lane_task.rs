@@ -220,8 +220,9 @@ impl LaneTask {
                 && let Poll::Ready(Err(_)) = outbox.poll_flush(cx)
             {
                 // The server stopped reading; the reason for the end of the lane has yet to be
-                // read.
+                // read. Calls that wait for capacity take another lane.
                 state.stop_writing();
+                self.lane.shared.capacity_available.notify_waiters();
             }
         }
         self.expired.clear();

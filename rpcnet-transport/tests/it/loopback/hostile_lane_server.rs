@@ -286,6 +286,81 @@ async fn a_clean_end_of_the_lane_means_not_processed() {
 }
 
 #[tokio::test]
+async fn a_lane_that_has_ended_takes_no_calls_while_another_is_left() {
+    let raw = RawServer::new(2, 100).await;
+    let call = raw.call();
+    let mut lane = raw.stream(StreamKind::Lane).await;
+    lane.request().await;
+    lane.send.finish().unwrap();
+    assert_eq!(failure(call).await, (Code::Draining, Processed::No));
+    let call = raw.call();
+    let mut other = raw.stream(StreamKind::Lane).await;
+    let id = other.request().await;
+    other.reply(id, b"y").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "y");
+    let call = raw.call();
+    other.request().await;
+    other.send.finish().unwrap();
+    assert_eq!(failure(call).await, (Code::Draining, Processed::No));
+    assert_eq!(failure(raw.call()).await, (Code::Draining, Processed::No));
+}
+
+#[tokio::test]
+async fn a_lane_that_the_server_reads_no_more_takes_no_calls_while_another_is_left() {
+    let raw = RawServer::new(2, 100).await;
+    let mut calls = vec![raw.call()];
+    let mut lane = raw.stream(StreamKind::Lane).await;
+    let first = lane.request().await;
+    lane.recv.stop(0u32.into()).unwrap();
+    // Calls that are made before the client knows wait for the end of the lane.
+    let (send, mut recv) = until_some("another lane is opened", async || {
+        calls.push(raw.call());
+        let opened = raw.connection.accept_bi();
+        let opened = timeout(Duration::from_millis(5), opened).await;
+        Some(opened.ok()?.unwrap())
+    })
+    .await;
+    let mut preface = [0; PREFACE_BYTES];
+    within(recv.read_exact(&mut preface)).await.unwrap();
+    let decoder = LaneDecoder::new();
+    let mut other = Lane {
+        send,
+        recv,
+        decoder,
+    };
+    for call in [calls.pop().unwrap(), raw.call(), raw.call()] {
+        let id = other.request().await;
+        other.reply(id, b"other").await;
+        assert_eq!(within(call).await.unwrap().unwrap(), "other");
+    }
+    // What was sent on the first one is still answered.
+    lane.reply(first, b"first").await;
+    assert_eq!(within(calls.remove(0)).await.unwrap().unwrap(), "first");
+    lane.send.finish().unwrap();
+    for call in calls {
+        assert_eq!(failure(call).await, (Code::Draining, Processed::No));
+    }
+    let call = raw.call();
+    let id = other.request().await;
+    other.reply(id, b"other").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "other");
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_lane_fail_when_the_last_one_ends() {
+    let raw = RawServer::new(1, 1).await;
+    let call = raw.call();
+    let mut lane = raw.stream(StreamKind::Lane).await;
+    lane.request().await;
+    let waiting = raw.call();
+    until("it waits", || raw.client.is_saturated()).await;
+    lane.send.finish().unwrap();
+    for call in [call, waiting] {
+        assert_eq!(failure(call).await, (Code::Draining, Processed::No));
+    }
+}
+
+#[tokio::test]
 async fn an_end_inside_a_frame_means_maybe_processed() {
     let raw = RawServer::new(1, 100).await;
     let call = raw.call();
