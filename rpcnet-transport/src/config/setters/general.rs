@@ -46,8 +46,8 @@ impl TransportConfig {
     }
 
     /// Busy polling: how long a thread spins at most for further packets before it sleeps, after it
-    /// sent or served a request; default 400 us, zero in [`wan`](Self::wan) for never. A sleeping
-    /// thread takes 10 to 60 us to wake, more than a call within a data centre takes otherwise; a
+    /// sent or served a request; default 400 us, zero in [`wan`](Self::wan). Zero turns it off:
+    /// `with_busy_poll(Duration::ZERO)`. A sleeping thread takes 10 to 60 us to wake, more than a call within a data centre takes otherwise; a
     /// spinning one occupies its core.
     ///
     /// Within this bound the limit is twice what a wake-up costs on this machine, which is measured
@@ -56,6 +56,7 @@ impl TransportConfig {
     /// time or both ends share a core, it is soon tried at one of 1,024 occasions only. It is off
     /// where spinning takes time from others: under a quota of CPU time (cgroups), and in a virtual
     /// machine whose host has taken more than a tenth of its busy time since the last measurement.
+    /// [`Endpoint::busy_poll_state`](crate::Endpoint::busy_poll_state) says which.
     ///
     /// On a current-thread runtime, such as those of [`Shards`](crate::Shards), the thread runs its
     /// other tasks meanwhile. On a multi-thread runtime with two threads or more, one of them does
