@@ -1,5 +1,6 @@
 //! Conversion of a cluster error into the error of a typed call.
 
+use rpcnet_registry::SelectError;
 use rpcnet_transport::{Code, Processed, RpcError};
 
 use super::{Attempt, ClusterError};
@@ -43,6 +44,13 @@ impl From<ClusterError> for RpcError {
                     _ => "deadline exceeded",
                 };
                 Self::new(Code::DeadlineExceeded, Processed::No, message)
+            }
+            ClusterError::Select(SelectError::InvalidFilter(error)) => {
+                // One line: the picture with the caret is in the text of the source.
+                let (filter, told) = (error.expression(), error.to_string());
+                let why = told.lines().next().unwrap_or_default();
+                let message = format!("malformed tag filter {filter:?}: {why}");
+                Self::new(Code::InvalidRequest, Processed::No, message)
             }
             ClusterError::Select(reason) if reason.is_retryable() => {
                 return error.into_rpc_error(Code::Unavailable);
@@ -92,7 +100,7 @@ mod tests {
     use std::time::Duration;
 
     use rpcnet_balance::retry::{AttemptReason, StopReason};
-    use rpcnet_registry::{NodeId, SelectError};
+    use rpcnet_registry::NodeId;
     use rpcnet_transport::{CodecError, CodecErrorKind, ConnectError, Status};
 
     use super::*;
@@ -157,6 +165,21 @@ mod tests {
             assert_eq!(error.message(), message);
             assert_eq!(error.processed(), Processed::Maybe);
         }
+    }
+
+    #[test]
+    fn a_malformed_filter_is_an_invalid_request_that_is_not_retryable() {
+        let malformed = "role==(".parse::<rpcnet_registry::Filter>();
+        let malformed = malformed.expect_err("no filter");
+        let told = ClusterError::Select(SelectError::InvalidFilter(malformed.clone()));
+        let error = RpcError::from(told);
+        assert_eq!(error.code(), Code::InvalidRequest);
+        assert!(!error.is_retryable() && !error.is_retryable_if_idempotent());
+        let start = "malformed tag filter \"role==(\": expected ";
+        assert!(error.message().starts_with(start), "{error}");
+        assert!(!error.message().contains('\n'), "{error}");
+        let behind = ClusterError::of(&error).expect("its source").to_string();
+        assert_eq!(behind, malformed.to_string());
     }
 
     #[test]

@@ -14,6 +14,14 @@ impl ClusterClient {
     /// It is no other way to make a call: [`call_worker`](Self::call_worker) finds the route of its
     /// filter by a comparison of texts, among those of the first 64 filters or so of a client, and
     /// this saves that comparison.
+    ///
+    /// The empty filter matches all workers, as `None` does elsewhere. One that is no tag
+    /// expression fails with each call, as [`SelectError::InvalidFilter`] or, of a typed call, as
+    /// [`Code::InvalidRequest`]. To find out before, parse it as a
+    /// [`Filter`](rpcnet_registry::Filter).
+    ///
+    /// [`SelectError::InvalidFilter`]: rpcnet_registry::SelectError::InvalidFilter
+    /// [`Code::InvalidRequest`]: rpcnet_transport::Code::InvalidRequest
     #[must_use]
     pub fn route(self: &Arc<Self>, filter: &str) -> WorkerRoute {
         WorkerRoute {
