@@ -255,7 +255,11 @@ impl Attempt {
     /// Worker, reason and duration.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let took = self.shown_time();
-        write!(f, "{} at {} ({}, {took:?})", self.node, self.addr, self.reason)
+        write!(
+            f,
+            "{} at {} ({}, {took:?})",
+            self.node, self.addr, self.reason
+        )
     }
 
     /// Duration as it is shown: more digits would not be read.

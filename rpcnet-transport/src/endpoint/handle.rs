@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::EndpointShared;
 use crate::{
     AdmissionState, BusyPollState, ConnectError, SideChannel, SocketBuffers, TransportConfig,
-    TransportStats,
-    runtime::RuntimeEnded,
+    TransportStats, runtime::RuntimeEnded,
 };
 
 /// UDP port that serves calls, opens connections, and carries datagrams of another protocol. Cheap

@@ -181,7 +181,7 @@ mod tests {
         for placement in [Placement::Pinned, Placement::Shared] {
             rows[0].placement = placement;
             let notes = notes(&rows);
-            assert!(notes.text.contains("at least 10.0x"), "{notes:?}");
+            assert!(notes.text.contains("at least 10.00x"), "{notes:?}");
             assert!(
                 notes.text.contains("tonic-tls (by rpcnet-bulk)"),
                 "{notes:?}"
