@@ -162,7 +162,8 @@ impl RpcError {
     /// Whether the same call may be retried, on another node at once or on this one later, whatever
     /// it does: it was certainly not processed, the reason lies with the node or the network, and
     /// the server does not [forbid](Self::forbids_retry) it. A call whose deadline was exceeded
-    /// before it ran may be retried with a new deadline.
+    /// before it ran may be retried with a new deadline. A method that the node does not know
+    /// ([`Code::Unimplemented`], unprocessed) is retryable: a node of another version may have it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         let is_late = self.0.code == Code::DeadlineExceeded && !self.forbids_retry();

@@ -149,7 +149,8 @@ impl ClusterError {
     }
 
     /// Whether the same call may be made again later, whatever it does, and may succeed then:
-    /// nothing was processed, and the reason lies with the cluster.
+    /// nothing was processed, and the reason lies with the cluster. So too if no worker knows the
+    /// method ([`Code::Unimplemented`]): one that joins later may.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.processed() == Processed::No

@@ -67,7 +67,10 @@ impl CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            Cause::Postcard(error) => error.fmt(f),
+            Cause::Postcard(error) => match postcard_reason(error) {
+                Some(reason) => write!(f, "malformed body: {reason}"),
+                None => error.fmt(f),
+            },
             Cause::Named(error) => error.fmt(f),
             Cause::TrailingBytes(count) => write!(f, "{count} trailing bytes after the value"),
             Cause::Text(text) => f.write_str(text),
@@ -76,6 +79,22 @@ impl fmt::Display for CodecError {
 }
 
 impl std::error::Error for CodecError {}
+
+/// What is wrong with bytes that postcard cannot decode; `None` for its other errors.
+fn postcard_reason(error: &postcard::Error) -> Option<&'static str> {
+    use postcard::Error::*;
+    Some(match error {
+        DeserializeUnexpectedEnd => "unexpected end of the bytes",
+        DeserializeBadVarint => "an integer that is too large for its type",
+        DeserializeBadBool => "a bool that is neither 0 nor 1",
+        DeserializeBadChar => "a char that is none",
+        DeserializeBadUtf8 => "a string that is not UTF-8",
+        DeserializeBadOption => "an option that is neither 0 nor 1",
+        DeserializeBadEnum => "a variant number that is out of range",
+        SerdeDeCustom => "a value that its type rejects",
+        _ => return None,
+    })
+}
 
 /// Error of the named encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

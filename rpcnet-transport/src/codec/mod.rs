@@ -166,6 +166,13 @@ mod tests {
         assert_eq!(error.to_string(), "1 trailing bytes after the value");
         let error = from_postcard::<(u32, String)>(&bytes[..1]).unwrap_err();
         assert_eq!(error.kind(), CodecErrorKind::Decode);
+        let told = "malformed body: unexpected end of the bytes";
+        assert_eq!(error.to_string(), told);
+        let endless = from_postcard::<u32>(&[0xff; 9]).unwrap_err().to_string();
+        assert!(
+            endless.starts_with("malformed body: an integer"),
+            "{endless}"
+        );
     }
 
     #[test]
