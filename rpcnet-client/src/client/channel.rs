@@ -24,7 +24,7 @@ impl ClusterClient {
     /// for [`Method`] and for the clients of services.
     #[must_use]
     pub fn workers(self: &Arc<Self>, filter: Option<&str>) -> WorkerChannel {
-        WorkerChannel::new(self, &self.executor.workers.routes.find_or_new(filter))
+        WorkerChannel::new(self, &self.executor.workers.route(filter))
     }
 }
 
@@ -76,7 +76,7 @@ impl WorkerChannel {
     }
 
     /// Sets options of all calls over this channel, for what a call does not say itself. An
-    /// idempotency key has no place here: no two calls may share one.
+    /// idempotency key is not among them: no two calls may share one.
     #[must_use]
     pub fn with_options(mut self, options: WorkerCallOptions) -> Self {
         self.options = options;

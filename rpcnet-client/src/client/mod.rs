@@ -16,6 +16,7 @@ mod plain_call;
 mod quorum;
 mod registry_link;
 mod retry_decision;
+mod route_cache;
 mod routes;
 mod rpc_error;
 mod schema_checks;

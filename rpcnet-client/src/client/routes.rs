@@ -30,7 +30,7 @@ struct RouteTable {
     connections: [Box<[KeptSlot]>; 2],
 }
 
-/// Place of the connection to a worker.
+/// Slot of the connection to a worker.
 type KeptSlot = OnceLock<Box<KeptConnection>>;
 
 /// Connection to a worker, and the one that was found after it. Readers take no lock: the list
@@ -115,6 +115,15 @@ impl Route {
         }
     }
 
+    /// Route with its table; `None` if the filter is not valid.
+    pub(super) fn prepared(filter: &str, registry: &WorkerRegistry) -> Option<Self> {
+        let group = registry.group(Some(filter)).ok()?;
+        Some(Self {
+            filter: Some(filter.into()),
+            table: ArcSwapOption::from_pointee(RouteTable::new(group)),
+        })
+    }
+
     pub(super) fn filter(&self) -> Option<&str> {
         self.filter.as_deref()
     }
@@ -193,47 +202,6 @@ impl Route {
     }
 }
 
-/// Routes of a client, by their filters. Those of the first filters are kept, up to a number; calls
-/// with others ask the registry, which keeps more.
-#[derive(Debug)]
-pub(super) struct Routes {
-    slots: [OnceLock<Arc<Route>>; SLOTS],
-}
-
-impl Default for Routes {
-    fn default() -> Self {
-        Self {
-            slots: [const { OnceLock::new() }; SLOTS],
-        }
-    }
-}
-
-impl Routes {
-    /// The route of this filter.
-    #[inline]
-    pub(super) fn find(&self, filter: Option<&str>) -> Option<&Arc<Route>> {
-        let text = filter.unwrap_or_default();
-        // Filters are few: their lengths and ends tell them apart nearly always.
-        let last = text.as_bytes().last().copied().unwrap_or_default();
-        let start = text.len().wrapping_add(usize::from(last));
-        (0..PROBES_MAX).find_map(|step| {
-            let slot = &self.slots[start.wrapping_add(step) % SLOTS];
-            let route = slot.get_or_init(|| Arc::new(Route::new(filter)));
-            (route.filter() == filter).then_some(route)
-        })
-    }
-
-    /// The route of this filter, which the caller keeps.
-    pub(super) fn find_or_new(&self, filter: Option<&str>) -> Arc<Route> {
-        let found = self.find(filter).cloned();
-        found.unwrap_or_else(|| Arc::new(Route::new(filter)))
-    }
-}
-
-/// Number of routes that are kept.
-const SLOTS: usize = 64;
-/// Slots in which a route is looked for.
-const PROBES_MAX: usize = 4;
 /// Connections to a worker that a table keeps, of which the last one may be current: after so many
 /// changes it is made anew, which costs some time for each worker.
 const KEPT_MAX: usize = 8;

@@ -12,8 +12,8 @@ impl ClusterClient {
     /// The route to the workers that match `filter`, for callers that make many calls with it.
     ///
     /// It is no other way to make a call: [`call_worker`](Self::call_worker) finds the route of its
-    /// filter by a comparison of texts, among those of the first 64 filters or so of a client, and
-    /// this saves that comparison.
+    /// filter by a hash of the text, among those of the 64 filters that are used most, or so, and
+    /// this saves that look-up.
     ///
     /// The empty filter matches all workers, as `None` does elsewhere. One that is no tag
     /// expression fails with each call, as [`SelectError::InvalidFilter`] or, of a typed call, as
@@ -26,7 +26,7 @@ impl ClusterClient {
     pub fn route(self: &Arc<Self>, filter: &str) -> WorkerRoute {
         WorkerRoute {
             client: Arc::clone(self),
-            route: self.executor.workers.routes.find_or_new(Some(filter)),
+            route: self.executor.workers.route(Some(filter)),
         }
     }
 }

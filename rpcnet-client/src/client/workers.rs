@@ -16,7 +16,8 @@ use super::{
     connections::WorkerConnections,
     plain_call::PlainCall,
     registry_link::RegistryLink,
-    routes::{ReadyConnection, Routes},
+    route_cache::RouteCache,
+    routes::{ReadyConnection, Route},
 };
 
 /// The workers of a client: who can be selected, the connections to them, which methods they
@@ -25,7 +26,7 @@ pub(super) struct Workers {
     pub(super) registry: Arc<WorkerRegistry>,
     pub(super) connections: WorkerConnections,
     pub(super) link: RegistryLink,
-    pub(super) routes: Routes,
+    pub(super) routes: RouteCache,
 }
 
 impl Workers {
@@ -34,9 +35,14 @@ impl Workers {
         Self {
             connections: WorkerConnections::new(config, link.clone(), registry.epoch()),
             link,
-            routes: Routes::default(),
+            routes: RouteCache::default(),
             registry,
         }
+    }
+
+    /// The route of a filter, which the caller keeps.
+    pub(super) fn route(&self, filter: Option<&str>) -> Arc<Route> {
+        self.routes.find_or_new(filter, &self.registry)
     }
 
     /// Starts to follow the cluster, if that has not started.
@@ -101,9 +107,13 @@ impl Workers {
         now: Time,
     ) -> Option<(Worker, Option<ReadyConnection>)> {
         let rejected = &self.link.rejected_methods;
+        let found;
         let route = match call.route {
             Some(route) => route,
-            None => self.routes.find(call.filter)?,
+            None => {
+                found = self.routes.find(call.filter)?;
+                found.as_deref()?
+            }
         };
         let fits = rejected.is_empty()
             && call
@@ -168,9 +178,13 @@ impl Workers {
             cx = cx.with_key(key);
         }
         let (registry, connections) = (&self.registry, &self.connections);
+        let found = match call.route {
+            Some(_) => None,
+            None => self.routes.find_or_insert(filter, registry),
+        };
         let route = call
             .route
-            .or_else(|| self.routes.find(filter).map(|it| &**it));
+            .or(found.as_ref().and_then(|found| found.as_deref()));
         let rejecting = self.link.rejected_methods.workers_rejecting(call.method);
         let mismatches = call
             .typed

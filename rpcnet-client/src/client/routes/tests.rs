@@ -1,4 +1,4 @@
-//! Tests of routes: which filters have one, and what is found anew after a change.
+//! Tests of routes: what is found anew after a change.
 
 use std::{iter::successors, net::SocketAddr};
 
@@ -34,7 +34,7 @@ impl Fixture {
         registry.start().await;
         let config = ClusterClientConfig::new(bind("caller", any).expect("a free address"));
         let client = ClusterClient::new(Arc::new(registry), config);
-        let route = client.executor.workers.routes.find_or_new(None);
+        let route = client.executor.workers.route(None);
         Self {
             network,
             ca,
@@ -128,19 +128,4 @@ async fn a_worker_whose_connection_changes_again_and_again_keeps_a_bounded_numbe
     assert!(Arc::ptr_eq(&fixture.table(), &table));
     fixture.reconnect(0).await;
     assert_eq!(found(&fixture.table()), [1], "the table was made anew");
-}
-
-#[test]
-fn each_filter_has_one_route_until_there_are_too_many() {
-    let routes = Routes::default();
-    let route = |filter| routes.find(Some(filter)).cloned();
-    for filter in ["role=worker", "role=keeper", "a", "b"] {
-        let found = route(filter).expect("a free slot");
-        assert_eq!(found.filter(), Some(filter));
-        assert!(Arc::ptr_eq(&found, &route(filter).expect("the same")));
-    }
-    assert_eq!(routes.find(None).expect("a free slot").filter(), None);
-    let many: Vec<_> = (100..999).map(|n| format!("n={n}")).collect();
-    let found = many.iter().filter_map(|filter| routes.find(Some(filter)));
-    assert!(found.count() <= SLOTS);
 }
