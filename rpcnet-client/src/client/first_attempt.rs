@@ -30,9 +30,9 @@ struct SentAttempt<'c, R> {
     call: SentCall,
     worker: Worker,
     started_at: Time,
-    /// The same instant on the clock of the calls.
+    /// `started_at` on the clock of the calls.
     made_at: Instant,
-    /// Zero of the times of replies.
+    /// Creation of the connection, from which the times of its replies count.
     connected_at: Time,
     options: CallOptions,
     hedge_latencies: Option<&'c HedgeLatencies>,
@@ -60,7 +60,7 @@ impl Executor {
     /// Makes attempts until one succeeds or no other makes sense; `finish` makes the result.
     ///
     /// The fast path is the first attempt of a plain, small call on an established connection: the
-    /// place of its reply, its worker, its time and its options are all that it keeps. What the
+    /// slot of its reply, its worker, its time and its options are all that it keeps. What the
     /// other calls need, and those whose first attempt fails, is on the heap, and comes of the full
     /// form of the call.
     #[allow(
@@ -169,7 +169,7 @@ impl Executor {
     ) -> FirstStep<'c, R> {
         let plan = &call.plan;
         if plan.deadline.is_some_and(|end| end <= plan.started_at) {
-            // No worker is to blame.
+            // No worker has failed.
             let attempts = Vec::new();
             return FirstStep::Ended(Box::new(ClusterError::DeadlineExceeded { attempts }));
         }

@@ -49,7 +49,7 @@ pub enum SmallCallMethod<'a> {
 /// Call whose request was sent; completes with the bytes of the reply, which
 /// [`Decode::decode`](crate::Decode::decode) reads. Dropped before, it cancels the call.
 ///
-/// It holds its connection and the place of the reply, and nothing else.
+/// It holds its connection and the slot of the reply, and nothing else.
 ///
 /// # Errors
 ///
@@ -71,9 +71,9 @@ pub struct SentCall {
 }
 
 impl RpcClient {
-    /// Sends a small call at once, if nothing stands in its way; gives the client back if it needs
-    /// another form of call, which also says what is wrong if it cannot be made at all. Then
-    /// nothing was sent.
+    /// Sends a small call at once, if a lane accepts it; gives the client back if it needs another
+    /// form of call, which also has the error of one that cannot be made at all. Then nothing was
+    /// sent.
     ///
     /// The task of `waker` is woken if the reply comes before the [`SentCall`] is polled; from then
     /// on it is the task that polled last. Whoever polls right away may pass [`Waker::noop`].

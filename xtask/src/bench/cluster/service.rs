@@ -68,9 +68,9 @@ pub(crate) async fn find_all(
 }
 
 fn router() -> Router {
-    let places = Arc::new(Mutex::new(WorkerSlots::new(Instant::now())));
+    let slots = Arc::new(Mutex::new(WorkerSlots::new(Instant::now())));
     Router::new().raw("echo", move |_cx, body| {
-        let over = places.lock().reserve(Instant::now());
+        let over = slots.lock().reserve(Instant::now());
         async move {
             sleep_until(over.into()).await;
             Ok(body)
@@ -78,7 +78,7 @@ fn router() -> Router {
     })
 }
 
-/// The places of a worker: when each is free.
+/// Slots of a worker: when each is free.
 #[derive(Debug)]
 struct WorkerSlots([Instant; CONCURRENCY]);
 
@@ -87,11 +87,11 @@ impl WorkerSlots {
         Self([now; CONCURRENCY])
     }
 
-    /// A call takes the place that is free first; when it is over.
+    /// Gives the slot that is free first to a call; returns when the call is over.
     fn reserve(&mut self, now: Instant) -> Instant {
-        let place = self.0.iter_mut().min().expect("there are some");
-        *place = (*place).max(now) + SERVICE_TIME;
-        *place
+        let slot = self.0.iter_mut().min().expect("there are some");
+        *slot = (*slot).max(now) + SERVICE_TIME;
+        *slot
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) const FLEETS: [(&str, usize); 5] = [
     ("workers-16", 16),
 ];
 
-/// Eight are served, and the others wait long enough that a late answer leaves no place empty.
+/// Eight are served, and the others wait long enough that a late answer leaves no slot empty.
 pub(crate) const IN_FLIGHT_PER_WORKER: usize = 64;
 
 const CONCURRENCY: usize = 8;
@@ -130,15 +130,15 @@ mod tests {
     #[test]
     fn a_worker_does_eight_calls_a_millisecond_and_no_more() {
         let begin = Instant::now();
-        let mut places = WorkerSlots::new(begin);
+        let mut slots = WorkerSlots::new(begin);
         for round in 1..=3 {
             for _ in 0..CONCURRENCY {
-                assert_eq!(places.reserve(begin), begin + round * SERVICE_TIME);
+                assert_eq!(slots.reserve(begin), begin + round * SERVICE_TIME);
             }
         }
         // What was not used is lost.
         let later = begin + Duration::from_millis(10);
-        assert_eq!(places.reserve(later), later + SERVICE_TIME);
+        assert_eq!(slots.reserve(later), later + SERVICE_TIME);
     }
 
     #[test]
