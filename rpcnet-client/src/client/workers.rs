@@ -182,9 +182,10 @@ impl Workers {
             Some(_) => None,
             None => self.routes.find_or_insert(filter, registry),
         };
-        let route = call
-            .route
-            .or(found.as_ref().and_then(|found| found.as_deref()));
+        let route = match &found {
+            Some(found) => found.as_deref(),
+            None => call.route,
+        };
         let rejecting = self.link.rejected_methods.workers_rejecting(call.method);
         let mismatches = call
             .typed
