@@ -37,6 +37,10 @@ pub(crate) struct Options {
 }
 
 /// Counts. Fails, without being an error, on a regression.
+///
+/// # Errors
+///
+/// When a workload with an accepted count was not counted, or the programs cannot be run.
 pub(crate) fn run(options: &Options) -> Outcome {
     let counted = count_all(&build()?)?;
     let file = project::root().join(FILE);
@@ -46,6 +50,18 @@ pub(crate) fn run(options: &Options) -> Outcome {
         counted.merged_into(accepted).write(&file)?;
         println!("written to {FILE}");
         return Ok(exit_code(true));
+    }
+    if accepted.is_empty_here() {
+        println!(
+            "nothing was checked: no counts are accepted for {}; `cargo xtask bench instructions \
+             --accept` accepts these",
+            env::consts::ARCH
+        );
+    }
+    let missing = counted.missing(&accepted);
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return Err(format!("accepted workloads were not counted: {missing}").into());
     }
     let regressions = counted.regressions(&accepted);
     if regressions > 0 {
@@ -101,14 +117,14 @@ fn callgrind(program: &Path, workload: &str, calls: u64) -> Result<u64, Box<dyn 
     let output = command
         .output()
         .map_err(|error| format!("cannot start valgrind (`apt-get install valgrind`): {error}"))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    let collected = collected(&told).filter(|_| output.status.success());
-    collected.ok_or_else(|| format!("{command:?} failed:\n{}", told.trim()).into())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let collected = collected(&stderr).filter(|_| output.status.success());
+    collected.ok_or_else(|| format!("{command:?} failed:\n{}", stderr.trim()).into())
 }
 
 /// The number of instructions in what callgrind prints at the end.
-fn collected(told: &str) -> Option<u64> {
-    let lines = told.lines().rev();
+fn collected(stderr: &str) -> Option<u64> {
+    let lines = stderr.lines().rev();
     let count = lines
         .filter_map(|line| line.split_once("Collected :"))
         .next()?;
@@ -133,9 +149,9 @@ mod tests {
 
     #[test]
     fn the_count_is_found_at_the_end() {
-        let told = "==7== Callgrind, a call-graph generating cache profiler\n\
+        let stderr = "==7== Callgrind, a call-graph generating cache profiler\n\
                     ==7== \n==7== Events    : Ir\n==7== Collected : 123456789\n==7== \n";
-        assert_eq!(collected(told), Some(123_456_789));
+        assert_eq!(collected(stderr), Some(123_456_789));
         assert_eq!(collected("==7== Callgrind\n"), None);
     }
 }

@@ -66,7 +66,7 @@ impl Counts {
                 Some(accepted) => [
                     number(accepted),
                     format!("{:+.1} %", 100.0 * (count / accepted - 1.0)),
-                    Judgement::of(count, accepted).text().to_owned(),
+                    CountChange::of(count, accepted).text().to_owned(),
                 ],
                 None => [String::new(), String::new(), "new".to_owned()],
             });
@@ -77,23 +77,34 @@ impl Counts {
 
     /// Number of counts that are too high.
     pub(crate) fn regressions(&self, accepted: &Self) -> usize {
-        let judged = self
+        let changes = self
             .here()
-            .filter_map(|(workload, count)| Some(Judgement::of(count, accepted.of(workload)?)));
-        judged.filter(|it| *it == Judgement::Regression).count()
+            .filter_map(|(workload, count)| Some(CountChange::of(count, accepted.of(workload)?)));
+        changes.filter(|it| *it == CountChange::Regression).count()
+    }
+
+    /// Whether there are no counts of this architecture.
+    pub(crate) fn is_empty_here(&self) -> bool {
+        self.here().next().is_none()
+    }
+
+    /// Accepted workloads that were not counted.
+    pub(crate) fn missing<'a>(&self, accepted: &'a Self) -> Vec<&'a str> {
+        let workloads = accepted.here().map(|(workload, _)| workload);
+        workloads.filter(|it| self.of(it).is_none()).collect()
     }
 }
 
-/// Judgement of a count beside the accepted one.
+/// Change of a count from the accepted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judgement {
+enum CountChange {
     Same,
     /// Less: to be accepted, so that it is not lost again.
     Improvement,
     Regression,
 }
 
-impl Judgement {
+impl CountChange {
     fn of(count: f64, accepted: f64) -> Self {
         match count / accepted {
             ratio if ratio > 1.0 + TOLERANCE => Self::Regression,
@@ -144,6 +155,16 @@ mod tests {
         let text = counts(10_000.0, 50.0).compared_with(&Counts::default());
         assert_eq!(text.matches("new").count(), 2);
         assert_eq!(counts(1.0, 1.0).regressions(&Counts::default()), 0);
+        assert!(Counts::default().is_empty_here() && !counts(1.0, 1.0).is_empty_here());
+    }
+
+    #[test]
+    fn an_accepted_workload_that_was_not_counted_is_missing() {
+        let accepted = counts(10_000.0, 50.0);
+        let mut counted = Counts::default();
+        counted.insert("pick", 50.0);
+        assert_eq!(counted.missing(&accepted), ["raw call"]);
+        assert_eq!(accepted.missing(&counted), [""; 0]);
     }
 
     #[test]
