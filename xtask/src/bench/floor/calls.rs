@@ -73,7 +73,7 @@ impl FloorCalls {
         );
         let mut calls = Self {
             body_bytes,
-            parts: body_bytes.div_ceil(PART_BYTES_MAX),
+            parts: parts(body_bytes),
             calls: vec![FloorCall::default(); in_flight],
             unsent: VecDeque::new(),
             on_the_way: 0,
@@ -166,6 +166,22 @@ impl FloorCalls {
     }
 }
 
+/// Buffers that hold the datagrams of all calls, where a buffer holds up to `segments` of them.
+pub(crate) fn buffers(in_flight: usize, body_bytes: usize, segments: usize) -> usize {
+    let parts = parts(body_bytes).max(1);
+    let part_bytes = body_bytes.div_ceil(parts).max(1);
+    let in_buffer = segments.min(BUFFER_BYTES / part_bytes).max(1);
+    (in_flight * parts).div_ceil(in_buffer)
+}
+
+/// Number of datagrams of a call.
+fn parts(body_bytes: usize) -> usize {
+    body_bytes.div_ceil(PART_BYTES_MAX)
+}
+
+/// Bytes of a buffer of received datagrams: what the system joins.
+const BUFFER_BYTES: usize = u16::MAX as usize;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +210,23 @@ mod tests {
         // It was answered before.
         assert_eq!(calls.on_reply(&body), Ok(None));
         assert_eq!(sent(&mut calls), []);
+    }
+
+    #[test]
+    fn buffers_hold_all_parts_of_all_calls() {
+        for (in_flight, body_bytes, segments, expected) in [
+            (1, 32, 64, 1),
+            (64, 32, 64, 1),
+            (65, 32, 64, 2),
+            (64, 32, 1, 64),
+            // 63 of a KiB fit, and one of 32 KiB.
+            (64, 1 << 10, 64, 2),
+            (1, 64 << 10, 64, 2),
+            (2, 1 << 20, 64, 64),
+        ] {
+            let count = buffers(in_flight, body_bytes, segments);
+            assert_eq!(count, expected, "{in_flight} x {body_bytes} B");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use socket2::SockRef;
 use tokio::{io::Interest, task::yield_now, time::timeout};
 use xtask_load::Setup;
 
+use super::calls;
+
 /// UDP port with buffers for what it receives.
 pub(crate) struct FloorPort {
     sender: BatchSender,
@@ -19,6 +21,8 @@ pub(crate) struct FloorPort {
     receive_buffer_bytes: usize,
     /// Batches since the runtime had its turn.
     since_yield: u32,
+    /// Whether the other side has a core to itself while this one spins.
+    may_spin: bool,
 }
 
 /// Sending half of a port.
@@ -53,9 +57,7 @@ impl FloorPort {
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
         // Preparing one that stays empty takes time.
-        let buffers = setup
-            .in_flight
-            .div_ceil(state.gro_segments())
+        let buffers = calls::buffers(setup.in_flight, setup.body_bytes, state.gro_segments())
             .clamp(1, BATCHES_MAX);
         Ok(Self {
             sender: BatchSender {
@@ -66,6 +68,7 @@ impl FloorPort {
             metas: vec![RecvMeta::default(); buffers],
             receive_buffer_bytes,
             since_yield: 0,
+            may_spin: xtask_load::cores().len() > 1,
         })
     }
 
@@ -83,26 +86,30 @@ impl FloorPort {
         (self.receive_buffer_bytes / (datagram_bytes + DATAGRAM_OVERHEAD_BYTES)).max(1)
     }
 
-    /// The next datagrams; `None` if none come for so long. Spins for a moment before it sleeps.
+    /// The next datagrams; `None` if none come for so long. Spins until then if there is more than
+    /// one core, and gives way to other tasks now and then.
     pub(crate) async fn receive(&mut self, time: Duration) -> io::Result<Option<Batches<'_>>> {
         self.since_yield += 1;
         if self.since_yield >= BATCHES_PER_TURN {
             self.since_yield = 0;
             yield_now().await;
         }
-        let mut spin_until = None;
+        let mut begin = None;
         let count = loop {
-            match self.try_receive() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let now = Instant::now();
-                    if now >= *spin_until.get_or_insert(now + SPIN_TIME) {
-                        match timeout(time, self.sleep()).await {
-                            Ok(received) => break received?,
-                            Err(_) => return Ok(None),
-                        }
-                    }
-                }
-                received => break received?,
+            if let Some(count) = self.spin()? {
+                break count;
+            }
+            if begin.get_or_insert_with(Instant::now).elapsed() >= time {
+                return Ok(None);
+            }
+            if self.may_spin {
+                self.since_yield = 0;
+                yield_now().await;
+                continue;
+            }
+            match timeout(time, self.sleep()).await {
+                Ok(received) => break received?,
+                Err(_) => return Ok(None),
             }
         };
         Ok(Some(Batches {
@@ -110,6 +117,22 @@ impl FloorPort {
             buffers: &mut self.buffers[..count],
             metas: &self.metas[..count],
         }))
+    }
+
+    /// Receives what comes within [`SPIN_TIME`].
+    fn spin(&mut self) -> io::Result<Option<usize>> {
+        let mut spin_until = None;
+        loop {
+            match self.try_receive() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let now = Instant::now();
+                    if now >= *spin_until.get_or_insert(now + SPIN_TIME) {
+                        return Ok(None);
+                    }
+                }
+                received => return received.map(Some),
+            }
+        }
     }
 
     /// Receives without looking at the readiness that the runtime knows of.
@@ -206,7 +229,8 @@ impl Batch<'_> {
     }
 }
 
-/// Time that a thread spins for datagrams before it sleeps: as long as rpcnet's.
+/// Time that a thread spins for datagrams before other tasks of the runtime, timers among them,
+/// have a turn; on a single core, before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// Bytes that leave at once: what a datagram of UDP may be long.
