@@ -1,10 +1,10 @@
 //! CPU time of the machine and of a process, from `/proc`.
 
-use std::fs;
+use std::{fs, iter::Sum};
 
 use rustix::param::clock_ticks_per_second;
 
-/// CPU time of all cores together since the machine started, in seconds.
+/// CPU time of cores together since the machine started, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CpuTimes {
     /// Time of threads: user and system, without interrupts.
@@ -16,13 +16,26 @@ pub struct CpuTimes {
 }
 
 impl CpuTimes {
-    /// Times so far; `None` where the system does not tell.
+    /// Times of all cores so far; `None` where the system does not tell.
     pub fn read() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?, "cpu")
     }
 
-    fn parse(stat: &str) -> Option<Self> {
-        let cpu = stat.lines().next()?.strip_prefix("cpu ")?;
+    /// Times of these cores so far; `None` where the system does not tell that of each.
+    pub fn read_of(cores: &[usize]) -> Option<Self> {
+        Self::parse_cores(&fs::read_to_string("/proc/stat").ok()?, cores)
+    }
+
+    fn parse_cores(stat: &str, cores: &[usize]) -> Option<Self> {
+        let times = cores
+            .iter()
+            .map(|core| Self::parse(stat, &format!("cpu{core}")));
+        times.sum()
+    }
+
+    fn parse(stat: &str, name: &str) -> Option<Self> {
+        let lines = stat.lines().filter_map(|line| line.split_once(' '));
+        let (_, cpu) = lines.into_iter().find(|(field, _)| *field == name)?;
         let ticks: Vec<f64> = cpu
             .split_whitespace()
             .map_while(|it| it.parse().ok())
@@ -52,6 +65,16 @@ impl CpuTimes {
     /// Share of the time that was stolen.
     pub fn steal_share(self) -> f64 {
         self.steal / self.total.max(f64::MIN_POSITIVE)
+    }
+}
+
+impl Sum for CpuTimes {
+    fn sum<I: Iterator<Item = Self>>(times: I) -> Self {
+        times.fold(Self::default(), |sum, times| Self {
+            threads: sum.threads + times.threads,
+            steal: sum.steal + times.steal,
+            total: sum.total + times.total,
+        })
     }
 }
 
@@ -101,12 +124,23 @@ mod tests {
     fn times_are_sums_of_fields() {
         let hertz = clock_ticks_per_second() as f64;
         let stat = "cpu  10 20 30 400 5 6 7 22 9 1\ncpu0 1 2 3\n";
-        let times = CpuTimes::parse(stat).unwrap();
+        let times = CpuTimes::parse(stat, "cpu").unwrap();
         let ticks = |seconds: f64| (seconds * hertz).round();
         assert_eq!(ticks(times.threads), 60.0);
         assert_eq!((ticks(times.steal), ticks(times.total)), (22.0, 500.0));
         assert!((times.since(CpuTimes::default()).steal_share() - 0.044).abs() < 1e-9);
-        assert_eq!(CpuTimes::parse("cpu  10 20"), None);
+        assert_eq!(CpuTimes::parse("cpu  10 20", "cpu"), None);
+    }
+
+    #[test]
+    fn times_of_some_cores_are_those_of_their_lines() {
+        let hertz = clock_ticks_per_second() as f64;
+        let stat = "cpu  9 9 9 9 9 9 9 9\ncpu0 1 0 0 9 0 0 0 0\ncpu1 2 0 0 0 0 0 0 3\n\
+                    cpu10 4 0 0 0 0 0 0 5\n";
+        let times = CpuTimes::parse_cores(stat, &[0, 10]).unwrap();
+        let ticks = [times.threads, times.steal, times.total].map(|it| (it * hertz).round());
+        assert_eq!(ticks, [5.0, 5.0, 19.0]);
+        assert_eq!(CpuTimes::parse_cores(stat, &[0, 2]), None);
     }
 
     #[test]

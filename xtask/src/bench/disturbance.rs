@@ -4,7 +4,8 @@
 //! Before and after each measurement an [empty loop](xtask_load::clock_gaps) reads the clock for
 //! 20 ms, on the core of each process at the same time, and sees the time that it was not run.
 //! During the measurement the system counts what other processes took, and what the hypervisor gave
-//! to other machines. A round above a limit is thrown away and measured again, three times at most;
+//! to other machines, of the time of the cores in use: those that the processes are pinned to, else
+//! all that they may use. A round above a limit is thrown away and measured again, three times at most;
 //! if it is above one each time, the least disturbed report counts, and the row says so.
 
 use std::{io, thread, time::Duration};
@@ -18,9 +19,9 @@ use super::rows::Row;
 pub(crate) struct Disturbance {
     /// Time of the empty loop in gaps of more than 50 µs, the worst of both cores.
     gaps: f64,
-    /// Time that the hypervisor gave to other machines, of that of all cores.
+    /// Time that the hypervisor gave to other machines, of that of the cores in use.
     steal: f64,
-    /// Time of other processes, of that of all cores.
+    /// Time of other processes, of that of the cores in use.
     foreign: f64,
 }
 
@@ -58,14 +59,14 @@ impl DisturbanceWatch {
         Ok(Self {
             cores,
             gaps: gaps_on(cores)?,
-            cpu: CpuReadings::read(),
+            cpu: CpuReadings::read(cores),
         })
     }
 
     /// Runs the loop again; what there was since the beginning. Processes that were started in
     /// between must have ended, unless the time of `others` is of no interest.
     pub(crate) fn end(self, ignore_others: bool) -> io::Result<Disturbance> {
-        let (steal, foreign) = match (self.cpu, CpuReadings::read()) {
+        let (steal, foreign) = match (self.cpu, CpuReadings::read(self.cores)) {
             (Some(before), Some(after)) => after.steal_and_foreign_since(before),
             _ => (0.0, 0.0),
         };
@@ -80,32 +81,45 @@ impl DisturbanceWatch {
 /// Readings of the clocks of CPU time.
 #[derive(Debug, Clone, Copy)]
 struct CpuReadings {
+    /// All cores of the machine.
     machine: CpuTimes,
+    /// The cores in use.
+    used: CpuTimes,
     own: ProcessTimes,
     all: ProcessTimes,
 }
 
 impl CpuReadings {
-    fn read() -> Option<Self> {
+    fn read(cores: [Option<usize>; 2]) -> Option<Self> {
+        let machine = CpuTimes::read()?;
+        let used = match cores {
+            [Some(server), Some(client)] => CpuTimes::read_of(&[server, client]),
+            _ => CpuTimes::read_of(&xtask_load::cores()),
+        };
         Some(Self {
-            machine: CpuTimes::read()?,
+            machine,
+            // Without times of each core all of them count.
+            used: used.unwrap_or(machine),
             own: ProcessTimes::of_this()?,
             all: ProcessTimes::of_all()?,
         })
     }
 
-    /// Shares of the time since `before` that were stolen, and that other processes took.
+    /// Shares of the time of the cores in use since `before` that were stolen, and that other
+    /// processes took.
     ///
-    /// Others are counted in two ways, of which the larger counts: by the machine's clocks, which
-    /// miss them where the time of interrupts is part of the time of a process; and process by
-    /// process, which misses those outside of a container.
+    /// Others are counted in two ways, of which the larger counts: by the clocks of the cores in
+    /// use, which miss them where the time of interrupts is part of the time of a process; and
+    /// process by process, without what other cores did, which misses those outside of a container.
     fn steal_and_foreign_since(self, before: Self) -> (f64, f64) {
-        let machine = self.machine.since(before.machine);
+        let used = self.used.since(before.used);
+        let elsewhere = self.machine.since(before.machine).threads - used.threads;
+        let all = self.all.0 - before.all.0 - elsewhere.max(0.0);
         let own = self.own.0 - before.own.0;
-        let others = machine.threads.max(self.all.0 - before.all.0) - own;
+        let others = used.threads.max(all) - own;
         (
-            machine.steal_share(),
-            others.max(0.0) / machine.total.max(f64::MIN_POSITIVE),
+            used.steal_share(),
+            others.max(0.0) / used.total.max(f64::MIN_POSITIVE),
         )
     }
 }
@@ -191,11 +205,17 @@ mod tests {
                 steal: 0.5,
                 total: 10.0,
             },
+            used: CpuTimes {
+                threads,
+                steal: 0.5,
+                total: 10.0,
+            },
             own: ProcessTimes(3.0),
             all: ProcessTimes(all),
         };
         let before = CpuReadings {
             machine: CpuTimes::default(),
+            used: CpuTimes::default(),
             own: ProcessTimes(1.0),
             all: ProcessTimes(100.0),
         };
@@ -203,6 +223,30 @@ mod tests {
             let shares = readings(threads, all).steal_and_foreign_since(before);
             assert_eq!(shares, (0.05, foreign));
         }
+    }
+
+    #[test]
+    fn work_and_steal_of_other_cores_are_no_disturbance() {
+        let times = |threads, steal, total| CpuTimes {
+            threads,
+            steal,
+            total,
+        };
+        let before = CpuReadings {
+            machine: CpuTimes::default(),
+            used: CpuTimes::default(),
+            own: ProcessTimes(0.0),
+            all: ProcessTimes(0.0),
+        };
+        // Two of sixteen cores for five seconds; others work on the rest.
+        let after = |threads, steal| CpuReadings {
+            machine: times(30.0 + threads, 2.0 + steal, 80.0),
+            used: times(threads, steal, 10.0),
+            own: ProcessTimes(8.0),
+            all: ProcessTimes(30.0 + threads),
+        };
+        assert_eq!(after(8.0, 0.0).steal_and_foreign_since(before), (0.0, 0.0));
+        assert_eq!(after(9.0, 0.5).steal_and_foreign_since(before), (0.05, 0.1));
     }
 
     #[test]
