@@ -19,6 +19,7 @@ use super::{
 
 pub(crate) const MODE: Mode = Mode {
     subjects: &[OURS, TONIC, QUINN],
+    inapplicable: &["--payload"],
     prepare: |_, setup| {
         println!(
             "a link of {LINK_MBIT_PER_S} Mbit/s and {LINK_RTT_MS} ms with a queue of {} KB each \

@@ -31,6 +31,7 @@ use super::{
 
 pub(crate) const MODE: Mode = Mode {
     subjects: &[OURS, SHARDS],
+    inapplicable: &["--payload", "--peers", "--runtime multi", "--unpinned"],
     prepare: |_, setup| {
         println!(
             "{} cores, which the server shares with the client",

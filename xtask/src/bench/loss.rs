@@ -14,6 +14,7 @@ use super::{
 
 pub(crate) const MODE: Mode = Mode {
     subjects: &[OURS, ISOLATED, QUINN],
+    inapplicable: &["--payload"],
     prepare: |_, setup| {
         let (network, between) = match Namespaces::make(LOSS_PER_MILLE) {
             Ok(namespaces) => (

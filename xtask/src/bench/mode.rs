@@ -14,6 +14,8 @@ use super::{
 pub(crate) struct Mode {
     /// Subjects by default; all usual ones if this is empty.
     pub(crate) subjects: &'static [&'static str],
+    /// Options that mean nothing in it, which are rejected.
+    pub(crate) inapplicable: &'static [&'static str],
     /// Says what is special about how it is measured, and sets it up.
     pub(crate) prepare: fn(&Options, BenchSetup) -> BenchSetup,
     /// Rows to measure. Those of a group are measured in turn, round after round.
@@ -58,6 +60,7 @@ impl Mode {
     /// Base of the modes: calls, with the rate as their figure.
     pub(crate) const CALLS: Self = Self {
         subjects: &[],
+        inapplicable: &[],
         prepare: |_, setup| setup,
         groups: |_, _| Vec::new(),
         table: |_| "32 B".to_owned(),

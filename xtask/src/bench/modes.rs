@@ -20,6 +20,7 @@ use super::{
 /// `--sizes`: growth of the time of a call with the size of its body.
 pub(crate) const SIZES: Mode = Mode {
     subjects: CALLS,
+    inapplicable: &["--payload", "--in-flight"],
     groups: |options, subjects| {
         let group = |mib: usize| {
             let mut rows = grid::group(options, subjects, (mib << 20, 1));
@@ -77,6 +78,7 @@ const GROWTH_MAX: f64 = 1.5;
 /// `--streaming`: items of one stream, each way.
 pub(crate) const STREAMING: Mode = Mode {
     subjects: &[OURS, TONIC, FRAMES],
+    inapplicable: &["--in-flight"],
     groups: streams,
     table: |_| "one stream".to_owned(),
     columns: &[
@@ -128,6 +130,7 @@ fn streams(options: &Options, subjects: &[Subject]) -> Vec<Vec<Row>> {
 pub(crate) const CONNECTIONS: Mode = Mode {
     // The other irpc opens a stream at once.
     subjects: &[OURS, RPCNET_0_1_0, TONIC, TARPC_TLS, TARPC, QUINN, IRPC_RPC],
+    inapplicable: &["--payload", "--in-flight", "--seconds", "--warm-up"],
     prepare: |options, setup| {
         let count = options.connections();
         println!("{count} idle connections, opened one after the other");
@@ -181,6 +184,14 @@ fn open_us(row: &Row) -> Option<f64> {
 /// `--reconnect`: time to the first reply of a connection.
 pub(crate) const RECONNECT: Mode = Mode {
     subjects: &[OURS],
+    inapplicable: &[
+        "--payload",
+        "--in-flight",
+        "--subject",
+        "--peers",
+        "--seconds",
+        "--warm-up",
+    ],
     prepare: |options, setup| {
         let count = reconnects(options);
         println!("{count} connections a round, one after the other");
@@ -230,6 +241,7 @@ fn reconnects(options: &Options) -> usize {
 /// `--floods`: a well-behaved client beside floods.
 pub(crate) const FLOODS: Mode = Mode {
     subjects: &[OURS],
+    inapplicable: &["--payload", "--subject", "--peers"],
     groups: |options, _| vec![floods(options).to_vec()],
     name: |row| &row.cell,
     columns: &[

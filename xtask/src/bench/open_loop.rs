@@ -17,6 +17,7 @@ use super::{
 
 pub(crate) const MODE: Mode = Mode {
     subjects: CALLS,
+    inapplicable: &["--payload", "--in-flight"],
     // The closed loops that show the peaks.
     groups: |options, subjects| {
         let group = |in_flight| grid::group(options, subjects, (PAYLOAD_BYTES, in_flight));

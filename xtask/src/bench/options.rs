@@ -7,7 +7,7 @@ use serde::Serialize;
 use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
 use xtask_report::Document;
 
-use super::{bulk, cores, grid, loss, mode::Mode, modes, open_loop, profile::RunProfile};
+use super::{bulk, cores, floor, grid, loss, mode::Mode, modes, open_loop, profile::RunProfile};
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
@@ -141,20 +141,63 @@ struct ModeFlags {
 
 impl Options {
     pub(crate) fn mode(&self) -> &'static Mode {
+        self.chosen_mode().1
+    }
+
+    /// The mode with its flag, which is empty for the usual one.
+    fn chosen_mode(&self) -> (&'static str, &'static Mode) {
         let flags = &self.mode;
-        let chosen = [
-            (flags.open_loop, &open_loop::MODE),
-            (flags.streaming, &modes::STREAMING),
-            (flags.connections.is_some(), &modes::CONNECTIONS),
-            (flags.cores, &cores::MODE),
-            (flags.loss, &loss::MODE),
-            (flags.bulk, &bulk::MODE),
-            (flags.sizes, &modes::SIZES),
-            (flags.floods, &modes::FLOODS),
-            (flags.reconnect, &modes::RECONNECT),
+        let modes = [
+            (flags.open_loop, "--open-loop", &open_loop::MODE),
+            (flags.streaming, "--streaming", &modes::STREAMING),
+            (
+                flags.connections.is_some(),
+                "--connections",
+                &modes::CONNECTIONS,
+            ),
+            (flags.cores, "--cores", &cores::MODE),
+            (flags.loss, "--loss", &loss::MODE),
+            (flags.bulk, "--bulk", &bulk::MODE),
+            (flags.sizes, "--sizes", &modes::SIZES),
+            (flags.floods, "--floods", &modes::FLOODS),
+            (flags.reconnect, "--reconnect", &modes::RECONNECT),
         ];
-        let chosen = chosen.into_iter().find(|(is_set, _)| *is_set);
-        chosen.map_or(&grid::MODE, |(_, mode)| mode)
+        let chosen = modes.into_iter().find(|(is_set, ..)| *is_set);
+        chosen.map_or(("", &grid::MODE), |(_, flag, mode)| (flag, mode))
+    }
+
+    /// Checks that what was asked for means something in the mode.
+    ///
+    /// # Errors
+    ///
+    /// With the first option, or subject, that does not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (flag, mode) = self.chosen_mode();
+        let measuring = &self.measuring;
+        let given = [
+            ("--payload", !self.payload.is_empty()),
+            ("--in-flight", !self.in_flight.is_empty()),
+            ("--subject", !self.subject.is_empty()),
+            ("--peers", self.peers),
+            ("--seconds", measuring.seconds.is_some()),
+            ("--warm-up", measuring.warm_up.is_some()),
+            ("--runtime multi", measuring.runtime() == Runtime::Multi),
+            ("--unpinned", measuring.unpinned),
+        ];
+        let inapplicable =
+            |(option, is_given): &(&str, bool)| *is_given && mode.inapplicable.contains(option);
+        if let Some((option, _)) = given.iter().find(|it| inapplicable(it)) {
+            return Err(format!("{option} does not apply to {flag}"));
+        }
+        if self.mode.floods && self.in_flight.len() > 1 {
+            return Err("--floods takes one number of calls in flight".to_owned());
+        }
+        match self.subject.iter().find(|it| floor::is_floor(it)) {
+            Some(floor) if self.mode.open_loop => Err(format!(
+                "{floor} is measured in closed loops alone, not in --open-loop"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Whether rates are shares of a peak that is measured first.
@@ -295,6 +338,36 @@ mod tests {
         }
         assert!(parse(&["--loss", "--sizes"]).is_err());
         assert!(parse(&["--connections", "0"]).is_err());
+    }
+
+    #[test]
+    fn options_that_mean_nothing_in_a_mode_are_rejected() {
+        let check = |arguments: &str| {
+            let arguments: Vec<_> = arguments.split_whitespace().collect();
+            parse(&arguments).unwrap().check()
+        };
+        for (arguments, option) in [
+            ("--open-loop --in-flight 4", "--in-flight"),
+            ("--open-loop --subject rpcnet,floor-udp", "floor-udp"),
+            ("--sizes --payload 1MiB", "--payload"),
+            ("--reconnect --subject tonic-tls", "--subject"),
+            ("--connections 9 --seconds 1", "--seconds"),
+            ("--cores --runtime multi", "--runtime multi"),
+            ("--floods --in-flight 1,64", "--floods"),
+        ] {
+            let error = check(arguments).unwrap_err();
+            assert!(error.contains(option), "{arguments}: {error}");
+        }
+        for arguments in [
+            "--payload 32 --in-flight 4 --subject floor-udp --seconds 1 --unpinned",
+            "--open-loop --peers --runtime multi --unpinned --subject rpcnet",
+            "--streaming --payload 32",
+            "--floods --in-flight 64",
+            "--loss --in-flight 64",
+            "--reconnect --quick",
+        ] {
+            assert_eq!(check(arguments), Ok(()), "{arguments}");
+        }
     }
 
     #[test]

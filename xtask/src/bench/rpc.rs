@@ -19,6 +19,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 async fn run_mode(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    options.check()?;
     let mode = options.mode();
     let subjects = subjects::select(options, mode.subjects)?;
     let groups = (mode.groups)(options, &subjects);
