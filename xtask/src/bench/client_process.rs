@@ -250,8 +250,8 @@ pub(crate) fn pinned_cores() -> [Option<usize>; 2] {
     }
 }
 
-/// What these runtimes on these cores are, of so many that there are. On one core alone server and
-/// client take turns, whatever their runtimes.
+/// Placement of these runtimes on these cores, where so many are available. On one core alone
+/// server and client take turns, whatever their runtimes.
 fn placement(
     runtimes: [Runtime; 2],
     cores: [Option<usize>; 2],

@@ -1,12 +1,12 @@
 //! Disturbance of a measurement by what else the machine does, with limits that are fixed
 //! beforehand.
 //!
-//! Before and after each measurement an [empty loop](xtask_load::clock_gaps) reads the clock for
-//! 20 ms, on the core of each process at the same time, and sees the time that it was not run.
-//! During the measurement the system counts what other processes took, and what the hypervisor gave
-//! to other machines, of the time of the cores in use: those that the processes are pinned to, else
-//! all that they may use. A round above a limit is thrown away and measured again, three times at most;
-//! if it is above one each time, the least disturbed report counts, and the row says so.
+//! Before and after each measurement an [empty loop](xtask_load::clock_gaps) reads the clock for 20
+//! ms, on the core of each process at the same time, and sees the time that it was not run. During
+//! the measurement the system counts what other processes took, and what the hypervisor gave to
+//! other machines, of the time of the cores in use: those that the processes are pinned to, else
+//! all that they may use. A round above a limit is thrown away and measured again, three times at
+//! most; if it is above one each time, the least disturbed report counts, and the row says so.
 
 use std::{io, thread, time::Duration};
 

@@ -10,8 +10,9 @@
 //! one size leave by one `sendmsg` (GSO) and come by one `recvmmsg`, joined (GRO). Both spin for as
 //! long as nothing comes and never sleep, on every runtime, so that no wake-up is in the floor,
 //! however long one takes on the machine; CPU times have the spinning in them. Only where there is
-//! one core do they sleep after 50 µs, to let the other side run. At most as many datagrams are on the way as the receive buffer holds for sure. Should the system
-//! lose one all the same, all that are missing are sent again when none came for 20 ms.
+//! one core do they sleep after 50 µs, to let the other side run. At most as many datagrams are on
+//! the way as the receive buffer holds for sure. Should the system lose one all the same, all that
+//! are missing are sent again when none came for 20 ms.
 //!
 //! `floor-udp` is this alone. `floor-aes-gcm` encrypts and authenticates each datagram with
 //! AES-128-GCM (ring), on each side both ways, with a header of 8 bytes and a tag of 16. It does so
