@@ -9,8 +9,8 @@ use std::{
 /// Several copies of a value, each on cache lines of its own; a thread always uses the same one.
 ///
 /// Threads that pick at the same time do not wait for each other's writes, as they would with a
-/// single atomic. Copies are shared when there are more threads than the 16 copies, so they are made
-/// of atomics.
+/// single atomic. There are 16 copies, which more threads than that share, so they are made of
+/// atomics.
 pub struct Stripes<T>(Box<[CacheAligned<T>; STRIPES]>);
 
 impl<T> Stripes<T> {
