@@ -17,7 +17,7 @@ use super::routes::Route;
 /// with others ask the registry.
 ///
 /// A filter is looked for in a few slots, from one that its hash decides. The hash has a key of the
-/// process, so that whoever decides the texts of filters does not decide where they collide. A
+/// process, so that the users who write filters do not decide where they collide. A
 /// route that is used keeps its slot while others come (second chance, or clock), and one that was
 /// not used for long leaves it to the next.
 #[derive(Debug)]

@@ -223,7 +223,7 @@ impl BusyPoll {
         }
     }
 
-    /// What is expected, as last recorded. A packet that has left is expected to be followed by
+    /// Expected packets, as last recorded. A packet that has left is expected to be followed by
     /// one, like one that is about to.
     #[cfg(test)]
     pub(crate) fn expected(&self) -> Expected {
