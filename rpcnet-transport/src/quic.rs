@@ -59,7 +59,7 @@ pub(crate) fn server_config(
     let crypto = QuicServerConfig::try_from(crypto)
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport_config(config, config.quic.streams_max.get(), 0);
+    let mut transport = transport_config(config, first_streams_max(config), 0);
     // Until the peer is known, and how many connections it has.
     transport
         .receive_window(VarInt::from_u32(
@@ -71,6 +71,14 @@ pub(crate) fn server_config(
     // Nodes do not change their address; a new address is a new connection.
     server.migration(false);
     server
+}
+
+/// Streams that a caller may have open concurrently before it uses half of them. QUIC allocates an
+/// entry for each, and most connections need few beside their lanes.
+pub(crate) fn first_streams_max(config: &TransportConfig) -> u32 {
+    let lanes = u32::from(config.lane.lanes.get());
+    let few = FIRST_STREAMS_MAX.max(4 * lanes);
+    config.quic.streams_max.get().min(few)
 }
 
 /// Client settings of one connection.
@@ -249,6 +257,9 @@ fn tls_alert(code: TransportErrorCode) -> Option<u8> {
 
 /// quinn's text for a connection whose endpoint has lost its driver; there is no code for it.
 const DRIVER_LOST: &str = "endpoint driver future was dropped";
+
+/// With the unidirectional ones as many entries as a table of 32 has room for.
+const FIRST_STREAMS_MAX: u32 = 16;
 
 /// The control stream, and some for later versions.
 const CONTROL_STREAMS_MAX: u32 = 8;

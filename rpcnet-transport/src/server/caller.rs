@@ -2,18 +2,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
 };
 
 use super::{
     abort_signal::AbortSignal, admission::CallerQuota, connection_replies::ConnectionReplies,
 };
 use crate::{
-    Peer,
+    Peer, TransportConfig,
     accounts::{ConnectionAccount, ConnectionGuard},
     connections::RegisteredConnection,
     endpoint::EndpointShared,
     gauge::{Gauge, GaugeGuard},
+    quic::first_streams_max,
     stream::WriteTurns,
 };
 
@@ -32,6 +33,8 @@ pub(super) struct Caller {
     lanes: AtomicU8,
     /// Streams that are being served.
     pub(super) streams: Gauge,
+    /// The caller may have all streams of the config, and not only the first ones.
+    has_all_streams: AtomicBool,
     /// Streams that carry one call each.
     calls: Gauge,
     /// Replies with streams of their own.
@@ -64,6 +67,7 @@ impl Caller {
             connection_guard: counted,
             lanes: AtomicU8::new(0),
             streams: Gauge::default(),
+            has_all_streams: AtomicBool::new(false),
             calls: Gauge::default(),
             write_turns: Arc::default(),
             abort: AbortSignal::default(),
@@ -88,6 +92,21 @@ impl Caller {
     /// Polls a future until the streams are aborted.
     pub(super) async fn until_aborted(&self, future: impl Future<Output = ()>) {
         self.abort.run_until_set(future).await;
+    }
+
+    /// Counts one more stream for as long as the guard lives. A caller that uses half of its first
+    /// streams gets all that the config allows.
+    pub(super) fn enter_stream(&self, config: &TransportConfig) -> GaugeGuard {
+        let (guard, streams) = self.streams.enter();
+        let first = first_streams_max(config);
+        let is_busy = streams as u64 * 2 >= u64::from(first);
+        if is_busy && !self.has_all_streams.swap(true, Relaxed) {
+            let all = config.quic.streams_max.get();
+            if all > first {
+                self.connection.set_max_concurrent_bi_streams(all.into());
+            }
+        }
+        guard
     }
 
     /// Counts one more stream that carries a call, for as long as the guard lives.

@@ -30,7 +30,7 @@ pub(super) fn spawn_stream(
     (send, recv): (quinn::SendStream, quinn::RecvStream),
     early: Option<HandshakeState>,
 ) {
-    let (guard, _) = caller.streams.enter();
+    let guard = caller.enter_stream(&shared.config);
     let caller = Arc::clone(caller);
     let serve = serve_stream(Arc::clone(shared), Arc::clone(&caller), send, recv, early);
     shared.served.tasks.spawn(async move {

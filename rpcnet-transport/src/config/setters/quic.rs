@@ -104,9 +104,9 @@ impl TransportConfig {
     /// Streams that a caller may have open concurrently on one connection, for calls with streams
     /// of their own and for the lanes; default 128 (64 in [`wan`](Self::wan), 32 in
     /// [`bulk`](Self::bulk)). Further ones wait at the caller. This number times the stream window
-    /// must fit the connection's window. QUIC allocates an entry for each possible stream when the
-    /// connection is established: thousands cost each connection hundreds of kilobytes at once, and
-    /// gain nothing.
+    /// must fit the connection's window. QUIC allocates an entry for each possible stream, so a server
+    /// allows 16 of them at first, or four times its lanes, and all once half of these are in use:
+    /// thousands cost such a connection hundreds of kilobytes, and gain nothing.
     #[must_use]
     pub fn with_streams_max(mut self, streams: NonZeroU32) -> Self {
         self.quic.streams_max = streams;

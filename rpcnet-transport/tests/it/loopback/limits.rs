@@ -62,6 +62,26 @@ async fn a_reply_past_the_callers_limit_is_not_read() {
     assert_answers(&client).await;
 }
 
+/// A server allows few streams at first.
+#[tokio::test]
+async fn all_streams_of_the_config_are_served_at_once() {
+    let (router, gate) = gated(Router::new());
+    let server = serve(router, TransportConfig::default());
+    let client = connect(&server).await;
+    let calls: Vec<_> = (0..128)
+        .map(|_| {
+            let client = client.clone();
+            let options = CallOptions::new().with_isolated(true);
+            tokio::spawn(async move { client.call_with("wait", "x", options).await })
+        })
+        .collect();
+    until("all are served", || server.in_flight() == 128).await;
+    gate.add_permits(128);
+    for call in calls {
+        assert_eq!(within(call).await.unwrap().unwrap(), "x");
+    }
+}
+
 #[tokio::test]
 async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
     let (router, gate) = gated(Router::new());
