@@ -80,10 +80,10 @@ impl TransportConfig {
     /// Larger packets cost less work per byte: on the loopback interface 65,507 (IPv4) and 65,488
     /// (IPv6) get through. The price: the system takes at most 64 KiB in one call, so a connection
     /// hands it `65,507 / mtu_max` packets at once (at most 10) whatever size was found: at 65,507
-    /// each packet is a call of its own, on Ethernet too, at 8,952 there are seven. A lost packet is a larger loss, and the
-    /// socket's buffers have to hold several of them, or bursts are lost: see
-    /// [`Endpoint::socket_buffers`](crate::Endpoint::socket_buffers). Each connection keeps memory
-    /// for one such call.
+    /// each packet is a call of its own, on Ethernet too, at 8,952 there are seven. A lost packet
+    /// is a larger loss, and the socket's buffers have to hold several of them, or bursts are lost:
+    /// see [`Endpoint::socket_buffers`](crate::Endpoint::socket_buffers). Each connection keeps
+    /// memory for one such call.
     #[must_use]
     pub fn with_mtu_max(mut self, bytes: u16) -> Self {
         self.quic.mtu_max = bytes;
@@ -104,9 +104,9 @@ impl TransportConfig {
     /// Streams that a caller may have open concurrently on one connection, for calls with streams
     /// of their own and for the lanes; default 128 (64 in [`wan`](Self::wan), 32 in
     /// [`bulk`](Self::bulk)). Further ones wait at the caller. This number times the stream window
-    /// must fit the connection's window. QUIC allocates an entry for each possible stream, so a server
-    /// allows 16 of them at first, or four times its lanes, and all once half of these are in use:
-    /// thousands cost such a connection hundreds of kilobytes, and gain nothing.
+    /// must fit the connection's window. QUIC allocates an entry for each possible stream, so a
+    /// server allows 16 of them at first, or four times its lanes, and all once half of these are
+    /// in use: thousands cost such a connection hundreds of kilobytes, and gain nothing.
     #[must_use]
     pub fn with_streams_max(mut self, streams: NonZeroU32) -> Self {
         self.quic.streams_max = streams;
