@@ -104,9 +104,9 @@
 //! ```
 //!
 //! or, without a type, as a closure: [`from_fn`]. The test runs it through the contract suite. A
-//! balancer that spreads calls over all endpoints is run with `contract::check(|seed| ..)`; this one
-//! sends calls without a key to the first endpoint and lets the others starve, on purpose, so that
-//! rule is switched off.
+//! balancer that spreads calls over all endpoints is run with `contract::check(|seed| ..)`; this
+//! one sends calls without a key to the first endpoint and lets the others starve, on purpose, so
+//! that rule is switched off.
 //!
 //! # Reported load
 //!

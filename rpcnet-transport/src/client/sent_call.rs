@@ -76,7 +76,7 @@ impl RpcClient {
     /// sent.
     ///
     /// The task of `waker` is woken if the reply comes before the [`SentCall`] is polled; from then
-    /// on it is the task that polled last. Whoever polls right away may pass [`Waker::noop`].
+    /// on it is the task that polled last. A caller that polls right away may pass [`Waker::noop`].
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl RpcClient {
     /// #[derive(Debug, serde::Serialize, serde::Deserialize, Message)]
     /// struct TooLarge;
     ///
-    /// const SQUARE: Method<u32, Result<u32, TooLarge>> = Method::new("square");
+    /// const SQUARE: Method<u32, u32, TooLarge> = Method::new("square");
     ///
     /// /// Squares that fit in 32 bits, by 64 calls at a time.
     /// async fn squares(client: &RpcClient) -> Result<Vec<u32>, Box<dyn std::error::Error>> {

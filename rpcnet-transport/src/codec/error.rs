@@ -80,7 +80,7 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
-/// What is wrong with bytes that postcard cannot decode; `None` for its other errors.
+/// Reason why postcard cannot decode bytes; `None` for its other errors.
 fn postcard_reason(error: &postcard::Error) -> Option<&'static str> {
     use postcard::Error::*;
     Some(match error {

@@ -47,8 +47,8 @@ impl TransportConfig {
 
     /// Busy polling: how long a thread spins at most for further packets before it sleeps, after it
     /// sent or served a request; default 400 us, zero in [`wan`](Self::wan). Zero turns it off:
-    /// `with_busy_poll(Duration::ZERO)`. A sleeping thread takes 10 to 60 us to wake, more than a call within a data centre takes otherwise; a
-    /// spinning one occupies its core.
+    /// `with_busy_poll(Duration::ZERO)`. A sleeping thread takes 10 to 60 us to wake, more than a
+    /// call within a data centre takes otherwise; a spinning one occupies its core.
     ///
     /// Within this bound the limit is twice what a wake-up costs on this machine, which is measured
     /// at the first use and then once a minute at most, and 50 us for the way and the work: so long
