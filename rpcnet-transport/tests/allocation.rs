@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use rpcnet_testing::CountingAllocator;
 use rpcnet_transport::{
-    AllowTable, CallOptions, Callers, CertificateOptions, DevCa, Endpoint, Method, Peer, Router,
-    RpcClient, RpcServer, TransportConfig,
+    AllowTable, CallOptions, Callers, CertificateOptions, DevCa, Dispatch, Endpoint, Method, Peer,
+    Router, RpcClient, RpcServer, TransportConfig,
 };
 
 #[global_allocator]
@@ -155,7 +155,10 @@ async fn pair() -> (RpcServer, RpcClient) {
         .method(
             Method::<[u8; 32], [u8; 32]>::new("typed/echo"),
             |body| async move { body },
-        );
+        )
+        // On a slow machine some polls are slow, and a task is an allocation.
+        .with_dispatch("echo", Dispatch::Inline)
+        .with_dispatch("typed/echo", Dispatch::Inline);
     let server = server.serve(router);
     let client = caller
         .connect(server.local_addr(), "server")
