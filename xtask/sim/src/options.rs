@@ -42,7 +42,7 @@ pub struct Options {
     /// Add ours without each of its rules.
     #[arg(long)]
     pub ablation: bool,
-    /// Only the cases whose description contains this.
+    /// Only the cases whose description contains this: as whole words, if any does.
     #[arg(long, value_name = "TEXT")]
     pub case: Option<String>,
     /// Clusters that run at the same time [default: one for each core].

@@ -78,8 +78,11 @@ impl Scenario {
     fn chosen_cases(&self, options: &Options) -> Result<Vec<Case>, Box<dyn Error>> {
         let mut cases = (self.cases)(options.extent());
         let labels: Vec<String> = cases.iter().map(|it| it.label.clone()).collect();
-        let text = options.case.as_deref().unwrap_or_default();
-        cases.retain(|case| case.label.contains(text));
+        if let Some(text) = options.case.as_deref().filter(|it| !it.is_empty()) {
+            let matches = cases.iter().map(|it| case_match(&it.label, text));
+            let best = matches.max().flatten();
+            cases.retain(|case| best.is_some() && case_match(&case.label, text) == best);
+        }
         match cases.is_empty() {
             true => Err(format!("no such case; there are: {}", labels.join(" | ")).into()),
             false => Ok(cases),
@@ -251,6 +254,30 @@ impl Trial<'_> {
     }
 }
 
+/// How well the text that chooses cases matches a label; the best matches are chosen, so that
+/// "1 of 1000" is not "1 of 10000".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CaseMatch {
+    Part,
+    WholeWords,
+    Equal,
+}
+
+/// How well a text matches a label, if the label contains it.
+fn case_match(label: &str, text: &str) -> Option<CaseMatch> {
+    let is_boundary = |other: Option<char>| !other.is_some_and(|c| c.is_alphanumeric() || c == '.');
+    let is_whole = |(at, _): (usize, &str)| {
+        let (before, after) = (&label[..at], &label[at + text.len()..]);
+        is_boundary(before.chars().next_back()) && is_boundary(after.chars().next())
+    };
+    match label.contains(text) {
+        false => None,
+        true if label == text => Some(CaseMatch::Equal),
+        true if label.match_indices(text).any(is_whole) => Some(CaseMatch::WholeWords),
+        true => Some(CaseMatch::Part),
+    }
+}
+
 /// Bytes that one member costs in one view, at most: 65 to 160 with rpcnet, more with some others.
 const MEMBER_BYTES: f64 = 300.0;
 
@@ -373,6 +400,18 @@ mod tests {
                 .to_string()
                 .contains("times 10 | times 20")
         );
+        // A whole word beats a part of one, and a whole label beats both.
+        let match_of = |label| case_match(label, "1 of 1000");
+        assert_eq!(match_of("1 of 1000"), Some(CaseMatch::Equal));
+        assert_eq!(match_of("1 of 1000, lan"), Some(CaseMatch::WholeWords));
+        assert_eq!(match_of("1 of 10000, lan"), Some(CaseMatch::Part));
+        assert_eq!(match_of("11 of 1000, lan"), Some(CaseMatch::Part));
+        assert_eq!(match_of("1 of 100, lan"), None);
+        let chosen = |arguments| PRODUCT.chosen_cases(&options(arguments)).unwrap();
+        assert_eq!(chosen("--quick --case times").len(), 4);
+        assert_eq!(chosen("--quick --case 0").len(), 4);
+        assert_eq!(chosen("--quick --case=").len(), 4);
+        assert_eq!(chosen("--quick --case 20").len(), 1);
         let detectors = |arguments| PRODUCT.chosen_detectors(&options(arguments));
         let unknown = detectors("--detector swam").unwrap_err();
         assert!(unknown.to_string().contains("swim, lha-probe"));
