@@ -278,7 +278,8 @@ fn case_match(label: &str, text: &str) -> Option<CaseMatch> {
     }
 }
 
-/// Bytes that one member costs in one view, at most: 65 to 160 with rpcnet, more with some others.
+/// Most bytes that a process needs for one member in one view. Resident at the peak with rpcnet: 67
+/// with 10,000 nodes that join, 167 with 4,500 that start again; others need more.
 const MEMBER_BYTES: f64 = 300.0;
 
 #[cfg(test)]
