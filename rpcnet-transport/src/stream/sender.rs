@@ -94,7 +94,7 @@ impl<T: Encode> Sender<T> {
     }
 }
 
-/// What is left to do for a message.
+/// Rest of the work for a message.
 enum Sent {
     /// Nothing.
     Buffered,
