@@ -142,7 +142,7 @@ impl ItemWriter {
         self.shared.lock().bytes_written
     }
 
-    /// Begins an item that is not written at once, so that none follows it if it is abandoned.
+    /// Begins a large item, so that none follows it if it is abandoned.
     pub(super) fn begin_item(&self) -> Result<(), WriteFailure> {
         let mut state = self.shared.lock();
         state.check()?;

@@ -215,12 +215,13 @@ impl UntypedSender {
             SenderSide::Handler { call, .. } => Some(call),
             SenderSide::Caller { .. } => None,
         };
-        if let Err(failure) = writer.begin_item() {
+        let is_large = bytes >= LARGE_BYTES_MIN;
+        if is_large && let Err(failure) = writer.begin_item() {
             return Err(self.write_error(failure));
         }
         let stall_timer = self.stall_timer.as_ref();
         let write = async {
-            if bytes < LARGE_BYTES_MIN {
+            if !is_large {
                 return Ok(push_when_room(writer, &body, stall_timer).await);
             }
             let _reserved = match incoming {
@@ -358,19 +359,14 @@ impl Drop for UntypedSender {
     }
 }
 
-/// Adds a small item that has [begun](ItemWriter::begin_item) to the buffer when there is room.
+/// Adds a small item to the buffer when there is room. Dropped before, it leaves nothing there.
 async fn push_when_room(
     writer: &ItemWriter,
     body: &[u8],
     stall_timer: Option<&StallTimer>,
 ) -> Result<(), WriteFailure> {
     let mut seen = writer.bytes_written();
-    loop {
-        writer.undo_begin_item();
-        if writer.push(body)? != Pushed::Full {
-            return Ok(());
-        }
-        writer.begin_item()?;
+    while writer.push(body)? == Pushed::Full {
         let progress = poll_fn(|cx| writer.poll_progress(seen, cx));
         seen = match stall_timer {
             Some(stall_timer) => stall_timer
@@ -380,6 +376,7 @@ async fn push_when_room(
             None => progress.await,
         };
     }
+    Ok(())
 }
 
 /// Writes a large item that has [begun](ItemWriter::begin_item), after all earlier ones.

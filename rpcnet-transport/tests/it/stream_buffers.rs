@@ -167,13 +167,46 @@ async fn a_reader_that_stops_bounds_small_messages() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_small_message_that_is_given_up_breaks_nothing() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let router = Router::new().server_streaming("patient", move |_cx, (): (), mut out| {
+        let count = Arc::clone(&count);
+        async move {
+            let number = |n: usize| Raw(Bytes::copy_from_slice(&n.to_le_bytes()));
+            let mut given_up = 0;
+            for n in 0.. {
+                let send = out.send(number(n - given_up));
+                match tokio::time::timeout(Duration::from_millis(10), send).await {
+                    Ok(sent) => sent?,
+                    Err(_) if given_up < 3 => given_up += 1,
+                    Err(_) => break,
+                }
+                count.store(n + 1 - given_up, SeqCst);
+            }
+            Ok(())
+        }
+    });
+    let net = Net::new(router).await;
+    let mut replies = net.replies("patient").await;
+    sleep(LONG).await;
+    let count = sent.load(SeqCst);
+    assert!(count > 1_000, "flow control has stopped it: {count}");
+    for n in 0..count {
+        let message = within(replies.message()).await.expect("a message");
+        assert_eq!(message.expect("not the end").0, &n.to_le_bytes()[..]);
+    }
+    assert_eq!(within(replies.message()).await.expect("the end"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stall_of_a_full_buffer_ends_the_stream() {
-    let (ended, mut codes) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut codes) = tokio::sync::mpsc::channel(1);
     let router = Router::new().server_streaming("flood", move |_cx, (): (), mut out| {
         let ended = ended.clone();
         async move {
             let code = flood(&mut out, &AtomicUsize::new(0)).await;
-            ended.send(code).expect("the test waits");
+            ended.send(code).await.expect("the test waits");
             Err::<(), _>(Status::new(code, "stalled"))
         }
     });
@@ -233,7 +266,7 @@ async fn finish_and_the_end_of_a_handler_send_what_is_buffered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_sender_of_a_caller_cancels_the_call() {
-    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut ends) = tokio::sync::mpsc::channel(1);
     let router = Router::new().client_streaming("take", move |_cx, mut items: Receiver<Raw>| {
         let ended = ended.clone();
         async move {
@@ -244,7 +277,7 @@ async fn a_dropped_sender_of_a_caller_cancels_the_call() {
                     Err(error) => break Some(error.code()),
                 }
             };
-            ended.send(end).expect("the test waits");
+            ended.send(end).await.expect("the test waits");
             Ok::<_, Status>(())
         }
     });
@@ -292,7 +325,7 @@ async fn an_error_of_a_buffered_message_comes_with_a_later_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_blocked_flush_ends_with_the_deadline_and_with_a_shutdown() {
-    let (ended, mut codes) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut codes) = tokio::sync::mpsc::channel(1);
     let router = Router::new().client_streaming("unread", |_cx, items: Receiver<Raw>| async move {
         let _unread = items;
         pending::<Result<(), Status>>().await
@@ -301,7 +334,7 @@ async fn a_blocked_flush_ends_with_the_deadline_and_with_a_shutdown() {
         let ended = ended.clone();
         async move {
             let code = flood(&mut out, &AtomicUsize::new(0)).await;
-            ended.send(code).expect("the test waits");
+            ended.send(code).await.expect("the test waits");
             Err::<(), _>(Status::new(code, "ended"))
         }
     });
