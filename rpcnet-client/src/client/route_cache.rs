@@ -1,7 +1,7 @@
 //! Cache of the routes of a client, by their filters.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -10,22 +10,23 @@ use std::{
 
 use arc_swap::{ArcSwapOption, Guard};
 use rpcnet_registry::WorkerRegistry;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::routes::Route;
 
 /// Routes of a client, by their filters. Those of up to [`SLOTS`] valid filters are kept; calls
 /// with others ask the registry.
 ///
-/// A filter is looked for in a few slots, from one that its hash decides. The hash has a key of the
-/// process, so that the users who write filters do not decide where they collide. A
-/// route that is used keeps its slot while others come (second chance, or clock), and one that was
-/// not used for long leaves it to the next.
+/// A filter is looked for in a few slots, from one that its hash decides. The hash has a random seed
+/// that does not leave the client, so that the users who write filters do not decide where they
+/// collide. A route that is used keeps its slot while others come (second chance, or clock), and one
+/// that was not used for long leaves it to the next.
 #[derive(Debug)]
 pub(super) struct RouteCache {
     /// Route of the calls without a filter.
-    unfiltered: ArcSwapOption<Route>,
+    unfiltered: Arc<Route>,
     slots: [RouteSlot; SLOTS],
-    hash_key: RandomState,
+    hash_seed: u64,
     /// Position in the slots of a filter at which the next insertion looks for one to replace.
     hand: Mutex<usize>,
 }
@@ -45,32 +46,34 @@ struct RouteSlot {
 impl Default for RouteCache {
     fn default() -> Self {
         Self {
-            unfiltered: ArcSwapOption::from_pointee(Route::new(None)),
+            unfiltered: Arc::new(Route::new(None)),
             slots: std::array::from_fn(|_| RouteSlot::default()),
-            hash_key: RandomState::new(),
+            hash_seed: RandomState::new().build_hasher().finish(),
             hand: Mutex::new(0),
         }
     }
 }
 
 impl RouteCache {
+    /// The route of the calls without a filter.
+    #[inline]
+    pub(super) fn unfiltered(&self) -> &Arc<Route> {
+        &self.unfiltered
+    }
+
     /// The route of this filter, if it is kept.
     #[inline]
-    pub(super) fn find(&self, filter: Option<&str>) -> Option<FoundRoute> {
-        match filter {
-            None => Some(self.unfiltered.load()),
-            Some(text) => self.find_hashed(text, self.hash(text)),
-        }
+    pub(super) fn find(&self, filter: &str) -> Option<FoundRoute> {
+        self.find_hashed(filter, self.hash(filter))
     }
 
     /// The route of this filter, which is kept from now on if it is valid and a slot can be had.
     pub(super) fn find_or_insert(
         &self,
-        filter: Option<&str>,
+        filter: &str,
         registry: &WorkerRegistry,
     ) -> Option<FoundRoute> {
-        let text = filter.unwrap_or_default();
-        self.find(filter).or_else(|| self.insert(text, registry))
+        self.find(filter).or_else(|| self.insert(filter, registry))
     }
 
     /// The route of this filter, which the caller keeps.
@@ -79,7 +82,10 @@ impl RouteCache {
         filter: Option<&str>,
         registry: &WorkerRegistry,
     ) -> Arc<Route> {
-        let found = self.find_or_insert(filter, registry);
+        let Some(text) = filter else {
+            return Arc::clone(&self.unfiltered);
+        };
+        let found = self.find_or_insert(text, registry);
         let found = found.and_then(Guard::into_inner);
         found.unwrap_or_else(|| Arc::new(Route::new(filter)))
     }
@@ -142,7 +148,7 @@ impl RouteCache {
 
     #[inline]
     fn hash(&self, text: &str) -> u64 {
-        self.hash_key.hash_one(text).max(FREE + 1)
+        xxh3_64_with_seed(text.as_bytes(), self.hash_seed).max(FREE + 1)
     }
 }
 
@@ -177,8 +183,8 @@ mod tests {
 
         /// A call with a filter. Whether it had a route already.
         fn call(&self, filter: &str) -> bool {
-            let is_found = self.cache.find(Some(filter)).is_some();
-            let found = self.cache.find_or_insert(Some(filter), &self.registry);
+            let is_found = self.cache.find(filter).is_some();
+            let found = self.cache.find_or_insert(filter, &self.registry);
             if let Some(route) = found {
                 let route = route.as_deref().expect("a route");
                 assert_eq!(route.filter(), Some(filter));
@@ -187,7 +193,7 @@ mod tests {
         }
 
         fn kept(&self, filters: &[String]) -> usize {
-            let is_kept = |filter: &&String| self.cache.find(Some(filter)).is_some();
+            let is_kept = |filter: &&String| self.cache.find(filter).is_some();
             filters.iter().filter(is_kept).count()
         }
     }
@@ -200,13 +206,19 @@ mod tests {
     #[test]
     fn a_filter_has_one_route_whoever_asks() {
         let Fixture { cache, registry } = &Fixture::new();
-        for filter in [None, Some("role=worker"), Some("role=keeper"), Some("a=b")] {
-            let route = cache.find_or_new(filter, registry);
-            assert_eq!(route.filter(), filter);
+        for filter in ["role=worker", "role=keeper", "a=b"] {
+            let route = cache.find_or_new(Some(filter), registry);
+            assert_eq!(route.filter(), Some(filter));
             let found = cache.find(filter).and_then(Guard::into_inner);
             assert!(Arc::ptr_eq(&found.expect("it is kept"), &route));
-            assert!(Arc::ptr_eq(&cache.find_or_new(filter, registry), &route));
+            assert!(Arc::ptr_eq(
+                &cache.find_or_new(Some(filter), registry),
+                &route
+            ));
         }
+        let route = cache.find_or_new(None, registry);
+        assert!(Arc::ptr_eq(cache.unfiltered(), &route));
+        assert_eq!(route.filter(), None);
     }
 
     #[test]

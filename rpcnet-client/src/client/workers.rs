@@ -108,10 +108,11 @@ impl Workers {
     ) -> Option<(Worker, Option<ReadyConnection>)> {
         let rejected = &self.link.rejected_methods;
         let found;
-        let route = match call.route {
-            Some(route) => route,
-            None => {
-                found = self.routes.find(call.filter)?;
+        let route = match (call.route, call.filter) {
+            (Some(route), _) => route,
+            (None, None) => self.routes.unfiltered(),
+            (None, Some(filter)) => {
+                found = self.routes.find(filter)?;
                 found.as_deref()?
             }
         };
@@ -178,13 +179,14 @@ impl Workers {
             cx = cx.with_key(key);
         }
         let (registry, connections) = (&self.registry, &self.connections);
-        let found = match call.route {
-            Some(_) => None,
-            None => self.routes.find_or_insert(filter, registry),
-        };
-        let route = match &found {
-            Some(found) => found.as_deref(),
-            None => call.route,
+        let found;
+        let route = match (call.route, filter) {
+            (Some(route), _) => Some(route),
+            (None, None) => Some(&**self.routes.unfiltered()),
+            (None, Some(filter)) => {
+                found = self.routes.find_or_insert(filter, registry);
+                found.as_deref().and_then(|found| found.as_deref())
+            }
         };
         let rejecting = self.link.rejected_methods.workers_rejecting(call.method);
         let mismatches = call

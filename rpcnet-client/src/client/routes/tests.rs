@@ -102,6 +102,9 @@ async fn a_change_of_one_connection_renews_that_one_alone() {
     fixture.call().await;
     let table = fixture.table();
     assert_eq!(found(&table), [1, 1, 1]);
+    // Users who keep closed connections do not keep them in the table.
+    let slots = table.connections.iter().flatten();
+    let _kept: Vec<_> = slots.map(|slot| slot.get()?.client.upgrade()).collect();
     fixture.reconnect(1).await;
     assert!(
         Arc::ptr_eq(&fixture.table(), &table),
