@@ -63,6 +63,11 @@ impl LastReply {
         (covered != 0).then_some((kind, batch))
     }
 
+    /// Makes the next reply be recorded in full, whatever it is.
+    pub(super) fn cover_no_more(&self) {
+        self.latency.store(0, Relaxed);
+    }
+
     pub(super) fn set(&self, now: Time, kind: u64, latency: Duration) {
         self.latency.store(nanos(latency), Relaxed);
         self.kind.store(kind, Relaxed);

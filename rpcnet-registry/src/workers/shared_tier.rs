@@ -22,7 +22,7 @@ pub(super) struct SharedTier {
 #[derive(Debug, Clone)]
 pub(super) struct TierHandle(Arc<CountedTier>);
 
-/// Reference that is counted on a cache line of its own.
+/// Counted reference, so large that the counts of two are never on one cache line.
 #[derive(Debug)]
 struct CountedTier {
     tier: Arc<HealthTier>,

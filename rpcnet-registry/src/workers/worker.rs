@@ -52,9 +52,7 @@ impl TierMember {
     fn endpoint(&self) -> &Arc<Endpoint> {
         &self.tier.view[self.index]
     }
-}
 
-impl TierMember {
     /// Records the replies that were only counted so far.
     #[inline]
     fn report_covered(&self) {
@@ -305,7 +303,10 @@ impl Worker {
     /// told at once of the first, and of each that took longer than those before; of the others
     /// [together](rpcnet_balance::Balancer::on_successes), before anything else is recorded of the
     /// worker, and at the latest when no call to it is in flight. While failures are
-    /// [recorded](Endpoint::has_backoff_record), it is told of each at once.
+    /// [recorded](Endpoint::has_backoff_record), it is told of each at once, and of the first one
+    /// after any other outcome. Where filters have balancers of their own
+    /// ([`rebuild`](rpcnet_balance::Balancer::rebuild)), the one of the call that is recorded next is
+    /// told of those together.
     #[inline]
     pub fn report_reply(&self, now: Time, latency: Duration, load: Option<ReportedLoad>) {
         let member = self.member();
@@ -335,6 +336,9 @@ impl Worker {
     pub fn report(&self, outcome: &Outcome) {
         let member = self.member();
         member.report_covered();
+        if outcome.kind != OutcomeKind::Success {
+            member.entry().last_reply.cover_no_more();
+        }
         let (endpoint, health) = (member.endpoint(), &member.tier.health);
         let now = outcome.now.unwrap_or_else(|| health.now());
         let outcome = outcome.with_now(now);

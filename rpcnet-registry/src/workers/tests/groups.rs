@@ -120,6 +120,13 @@ fn of_replies_that_are_read_together_the_balancer_is_told_at_once_of_those_that_
     in_flight.report(&Outcome::new(OutcomeKind::Failure, micros(1)));
     let told = std::mem::take(&mut *balancer.0.lock());
     assert_eq!(told, [9, 1].map(|us| (micros(us), None)));
+    // The first reply after a failure says more, although it took no longer.
+    let mut worker = select(&group, ms(6)).expect("a worker");
+    worker.set_method("other", ms(6));
+    worker.report_reply(ms(6), micros(9), None);
+    let told = std::mem::take(&mut *balancer.0.lock());
+    assert_eq!(told, [(micros(9), None)]);
+    drop(worker);
     let mut pair = [(); 2].map(|()| select(&group, ms(7)).expect("a worker"));
     for worker in &mut pair {
         worker.set_method("m", ms(7));
