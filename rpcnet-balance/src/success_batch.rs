@@ -9,7 +9,8 @@ use crate::{LatencyScale, Outcome, OutcomeKind, ReportedLoad, Time};
 ///
 /// To record a batch means the same as to record an outcome of [`OutcomeKind::Success`] for each of
 /// its replies, in the order in which they were added and all at the [time](Self::with_now) of the
-/// batch. Attempts that ended in another way are recorded one by one.
+/// batch. Attempts that ended in another way are recorded one by one. One thing differs: if some of
+/// the attempts began before the endpoint's backoff ended, none of the batch shortens the next one.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};

@@ -87,7 +87,7 @@ fn postcard_reason(error: &postcard::Error) -> Option<&'static str> {
         DeserializeUnexpectedEnd => "unexpected end of the bytes",
         DeserializeBadVarint => "an integer that is too large for its type",
         DeserializeBadBool => "a bool that is neither 0 nor 1",
-        DeserializeBadChar => "a char that is none",
+        DeserializeBadChar => "a char that is no Unicode scalar value",
         DeserializeBadUtf8 => "a string that is not UTF-8",
         DeserializeBadOption => "an option that is neither 0 nor 1",
         DeserializeBadEnum => "a variant number that is out of range",
