@@ -193,7 +193,7 @@ impl BusyPoll {
     }
 
     /// Whether a packet has left since that is to be followed by a spin in place. It is so once.
-    fn take_spin(&self) -> bool {
+    pub(crate) fn take_spin(&self) -> bool {
         self.replace_spin(SPINS_NOW, NO_SPIN)
     }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Mutex, task::Waker, time::Duration};
 use quinn::udp::EcnCodepoint;
 
 use super::*;
-use crate::{SideChannel, stats::Counters};
+use crate::{SideChannel, busy_poll::Expected, stats::Counters};
 
 /// One message as the kernel delivers it: sender, length of its segments, bytes.
 type Message = (u16, usize, &'static [u8]);
@@ -38,11 +38,11 @@ impl AsyncUdpSocket for Script {
     }
 
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        unreachable!("nothing is sent")
+        unreachable!("no one waits to send")
     }
 
     fn try_send(&self, _transmit: &Transmit<'_>) -> io::Result<()> {
-        unreachable!("nothing is sent")
+        Ok(())
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -56,6 +56,7 @@ fn sender(port: u16) -> SocketAddr {
 
 struct Port {
     socket: DemuxSocket,
+    busy_poll: Arc<BusyPoll>,
     side: SideChannel,
     counters: Arc<Counters>,
 }
@@ -68,7 +69,8 @@ fn port(receives: Vec<Vec<Message>>) -> Port {
     side.attach_reader();
     let busy_poll = Arc::new(BusyPoll::new(Duration::ZERO, Arc::default()));
     Port {
-        socket: DemuxSocket::new(script, queue, busy_poll, 1_452, 2_049),
+        socket: DemuxSocket::new(script, queue, Arc::clone(&busy_poll), 1_452, 2_049),
+        busy_poll,
         side,
         counters,
     }
@@ -104,6 +106,23 @@ impl Port {
         }
         datagrams
     }
+}
+
+#[test]
+fn busy_polling_is_told_of_a_packet_that_left() {
+    let port = port(Vec::new());
+    port.busy_poll.record(Expected::One);
+    assert!(!port.busy_poll.take_spin(), "none has left");
+    port.socket
+        .try_send(&Transmit {
+            destination: sender(1),
+            ecn: None,
+            contents: b"x",
+            segment_size: None,
+            src_ip: None,
+        })
+        .unwrap();
+    assert!(port.busy_poll.take_spin());
 }
 
 #[test]
@@ -166,6 +185,7 @@ fn a_dropped_side_channel_drops_datagrams() {
         socket,
         side,
         counters,
+        ..
     } = port;
     drop(side);
     let mut memory = [0u8; 100];

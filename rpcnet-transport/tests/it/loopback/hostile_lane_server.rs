@@ -361,6 +361,30 @@ async fn calls_that_wait_for_a_lane_fail_when_the_last_one_ends() {
 }
 
 #[tokio::test]
+async fn all_calls_that_wait_for_a_lane_fail_when_the_server_reads_it_no_more() {
+    let raw = RawServer::new(1, 2).await;
+    let calls = [raw.call(), raw.call()];
+    let mut lane = raw.stream(StreamKind::Lane).await;
+    lane.request().await;
+    lane.request().await;
+    let waiting = [raw.call(), raw.call(), raw.call()];
+    until("they wait", || raw.client.is_saturated()).await;
+    let client = raw.client.clone();
+    let options = CallOptions::new().with_isolated(true);
+    let isolated = tokio::spawn(async move { client.call_with("any", "x", options).await });
+    let mut own_stream = raw.stream(StreamKind::Call).await;
+    lane.recv.stop(0u32.into()).unwrap();
+    own_stream.send.reset(0u32.into()).unwrap();
+    within(isolated).await.unwrap().unwrap_err();
+    // So the client knows, and its next write finds the lane stopped. The other call goes on.
+    let [given_up, _left] = calls;
+    given_up.abort();
+    for call in waiting {
+        assert_eq!(failure(call).await, (Code::Draining, Processed::No));
+    }
+}
+
+#[tokio::test]
 async fn an_end_inside_a_frame_means_maybe_processed() {
     let raw = RawServer::new(1, 100).await;
     let call = raw.call();
