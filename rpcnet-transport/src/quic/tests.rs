@@ -5,7 +5,8 @@ mod narrow_path;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
-use rpcnet_testing::until_some;
+use futures::FutureExt;
+use rpcnet_testing::{loopback, until, until_some};
 
 use super::*;
 use crate::{
@@ -121,6 +122,34 @@ fn every_certificate_failure_is_recognized() {
         let closed = ConnectionError::TransportError(TransportErrorCode::crypto(alert).into());
         assert!(is_certificate_failure(&closed), "{error:?} is {alert}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_may_open_few_streams_until_it_uses_half_of_them() {
+    let ca = DevCa::new("streams");
+    let open = |name| {
+        let tls = ca.issue(name).expect("a node name");
+        Endpoint::bind(loopback(), TransportConfig::default(), tls).expect("a free port")
+    };
+    let (node, server) = (open("client"), open("server").serve(Router::new()));
+    let dialer = &node.0.shared.dialer;
+    let opened = dialer.connect(server.local_addr(), "server").await.unwrap();
+    let streams = || {
+        let streams = (0..200).map_while(|_| opened.connection.open_bi().now_or_never());
+        streams.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let mut first = streams();
+    assert_eq!(first.len(), 16);
+    // The server hears of streams that carry something.
+    for (send, _) in &mut first[..8] {
+        send.write_all(&[0]).await.unwrap();
+    }
+    let mut further = Vec::new();
+    until("all are allowed", || {
+        further.extend(streams());
+        first.len() + further.len() == 128
+    })
+    .await;
 }
 
 /// Sends and receives 4 MiB in packets as large as the config and the path allow, of at least

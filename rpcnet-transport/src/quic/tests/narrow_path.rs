@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures::future::join_all;
-use rpcnet_testing::loopback;
 use tokio::{net::UdpSocket, task::JoinHandle};
 
 use super::*;
