@@ -314,8 +314,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Redials a held-down member at the new address that it claims, as it could not prove at the
     /// old one that it is back.
     pub(super) fn redial_at_new_addr(&mut self, now: Time, key: u64, addr: SocketAddr) {
-        self.evict_from_bucket(key, addr);
-        self.table.update(now, key, |entry| {
+        self.update_at(now, key, addr, |entry| {
             entry.set_addr(addr);
             // What it lost at the other address says nothing about this one.
             let faults = entry.faults_mut();

@@ -50,6 +50,19 @@ impl<D: DetectorHooks> Engine<D> {
         true
     }
 
+    /// Changes a member that is at this address then, in whose bucket of the index it may be new.
+    /// All changes of addresses go this way.
+    pub(super) fn update_at<R>(
+        &mut self,
+        now: Time,
+        key: u64,
+        addr: SocketAddr,
+        change: impl FnOnce(&mut Entry) -> R,
+    ) -> R {
+        self.evict_from_bucket(key, addr);
+        self.table.update(now, key, change)
+    }
+
     /// Makes room at the address that `key` is about to get, which may have been that of many
     /// others.
     pub(super) fn evict_from_bucket(&mut self, key: u64, addr: SocketAddr) {

@@ -149,16 +149,14 @@ impl<D: DetectorHooks> Engine<D> {
                 self.verify_failed_claim(now, key);
             }
             Claim::Failed if was_live => {
-                self.evict_from_bucket(key, record.addr);
-                self.table.update(now, key, |entry| {
+                self.update_at(now, key, record.addr, |entry| {
                     entry.state = MemberState::Failed;
                     entry.start_new_instance(&record);
                 });
                 self.mark_failed(now, key);
             }
             Claim::Left if was_live => {
-                self.evict_from_bucket(key, record.addr);
-                self.table.update(now, key, |entry| {
+                self.update_at(now, key, record.addr, |entry| {
                     entry.state = MemberState::Left;
                     entry.start_new_instance(&record);
                 });
@@ -202,14 +200,11 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let (before, unanswered) = (entry.member(), entry.faults().unanswered);
         let moves = before.addr != record.addr || !before.state.is_live();
-        if moves {
-            if !self.claim_address(now, key, &record) {
-                return;
-            }
-            self.evict_from_bucket(key, record.addr);
+        if moves && !self.claim_address(now, key, &record) {
+            return;
         }
         let tags = self.table.shared_tags(tags);
-        let member = self.table.update(now, key, |entry| {
+        let member = self.update_at(now, key, record.addr, |entry| {
             entry.apply_alive(&record, &tags);
             entry.member()
         });

@@ -134,6 +134,21 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_merges_with_the_next_block_and_with_the_one_before() {
+        for removed_last in [0, BLOCK_LEN_MAX as u64 - 1] {
+            let mut keys = KeySet::default();
+            (0..=BLOCK_LEN_MAX as u64).for_each(|key| keys.insert(key));
+            assert_eq!(keys.blocks.len(), 2);
+            // A half of a block and one more are left, then one less.
+            (10..70).for_each(|key| keys.remove(key));
+            (100..104).for_each(|key| keys.remove(key));
+            assert_eq!((keys.blocks.len(), keys.iter().count()), (2, 65));
+            keys.remove(removed_last);
+            assert_eq!((keys.blocks.len(), keys.iter().count()), (1, 64));
+        }
+    }
+
+    #[test]
     fn removals_merge_blocks_and_give_memory_back() {
         let mut rng = fastrand::Rng::with_seed(2);
         let mut order: Vec<u64> = (0..20_000).collect();
