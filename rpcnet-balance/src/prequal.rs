@@ -52,11 +52,15 @@ impl Prequal {
         }
     }
 
-    /// Sets the quantile of the number of calls above which an endpoint is hot, from 0 to 1.
-    /// Default 0.84.
+    /// Sets the quantile of the number of calls above which an endpoint is hot, from 0 to 1; NaN
+    /// counts as the default, 0.84.
     #[must_use]
-    pub const fn with_hot_quantile(mut self, part: f32) -> Self {
-        self.hot_quantile = part.clamp(0.0, 1.0);
+    pub const fn with_hot_quantile(mut self, quantile: f32) -> Self {
+        self.hot_quantile = if quantile.is_nan() {
+            HOT_QUANTILE
+        } else {
+            quantile.clamp(0.0, 1.0)
+        };
         self
     }
 

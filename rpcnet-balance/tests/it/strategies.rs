@@ -412,6 +412,8 @@ fn prequal_picks_the_fastest_cold_or_the_least_loaded_hot_endpoint() {
     let hot = Prequal::seeded(SEED).with_hot_quantile(0.0);
     let hot = shares(&hot, &view, at(1100));
     assert!(hot[0] > 0.24 && hot[9] < 0.01, "{hot:?}");
+    let unknown = Prequal::seeded(SEED).with_hot_quantile(f32::NAN);
+    assert_eq!(shares(&unknown, &view, at(1100)), quick);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl RouteTable {
     }
 
     fn slot(&self, worker: &Worker) -> Option<&KeptSlot> {
-        let (tier, index) = self.group.place(worker)?;
+        let (tier, index) = self.group.position(worker)?;
         self.connections[tier].get(index)
     }
 }

@@ -1,5 +1,6 @@
 //! Conversion of a cluster error into the status of a handler.
 
+use rpcnet_registry::SelectError;
 use rpcnet_transport::{Code, Status};
 
 use super::ClusterError;
@@ -11,6 +12,8 @@ impl From<ClusterError> for Status {
     fn from(error: ClusterError) -> Self {
         let code = match error {
             ClusterError::Rpc { error, .. } => return error.into(),
+            // A mistake of the handler.
+            ClusterError::Select(SelectError::InvalidFilter(_)) => Code::Internal,
             ClusterError::Select(_) | ClusterError::Connect { .. } => Code::Unavailable,
             ClusterError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             _ => Code::Internal,
@@ -21,7 +24,6 @@ impl From<ClusterError> for Status {
 
 #[cfg(test)]
 mod tests {
-    use rpcnet_registry::SelectError;
     use rpcnet_transport::{Processed, RpcError};
 
     use super::{super::StopReason, *};
@@ -39,7 +41,10 @@ mod tests {
         let late = ClusterError::DeadlineExceeded {
             attempts: Vec::new(),
         };
+        let malformed = "role==(".parse::<rpcnet_registry::Filter>();
+        let malformed = SelectError::InvalidFilter(malformed.expect_err("no filter"));
         let table = [
+            (ClusterError::Select(malformed), Code::Internal, "role==("),
             (answer, Code::App, "no such customer"),
             (no_match, Code::Unavailable, "role=worker"),
             (late, Code::DeadlineExceeded, "deadline"),

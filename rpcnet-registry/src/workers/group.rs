@@ -22,7 +22,7 @@ pub(super) struct Group {
     pub(super) tiers: [Arc<SharedTier>; 2],
     /// The number of workers that match and cannot be picked, because they have failed or
     /// drain.
-    pub(super) unreachable_count: usize,
+    pub(super) unselectable_count: usize,
     /// `false` for the placeholder of the first group.
     pub(super) is_built: bool,
     pub(super) build_state: Arc<BuildState>,
@@ -153,7 +153,7 @@ impl Group {
         Self {
             filter,
             tiers: [tier(), tier()],
-            unreachable_count: 0,
+            unselectable_count: 0,
             is_built: false,
             build_state: Arc::new(BuildState {
                 is_stale: AtomicBool::new(true),
@@ -184,7 +184,7 @@ impl Group {
     }
 
     fn partitioned(&self, snapshot: &WorkerSnapshot, next: NextTierFn) -> Self {
-        let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
+        let (mut alive, mut suspect, mut unselectable) = (Vec::new(), Vec::new(), 0);
         let respects_suspicion = self.tiers[0].health.respects_suspicion;
         // Once the source has ended, no worker is selected.
         let entries = snapshot.entries.iter().filter(|_| snapshot.is_live);
@@ -195,7 +195,7 @@ impl Group {
                 NodeState::Suspect => alive.push(Arc::clone(entry)),
                 // Whether suspicion is respected or not: this is no suspicion.
                 NodeState::Unreachable => suspect.push(Arc::clone(entry)),
-                NodeState::Draining | NodeState::Failed => unreachable += 1,
+                NodeState::Draining | NodeState::Failed => unselectable += 1,
                 // It left by its own announcement, and is not expected back.
                 NodeState::Left => {}
             }
@@ -211,7 +211,7 @@ impl Group {
         Self {
             filter: self.filter.clone(),
             tiers,
-            unreachable_count: unreachable,
+            unselectable_count: unselectable,
             is_built: true,
             build_state: Arc::clone(&self.build_state),
             generation: self.generation + 1,

@@ -179,10 +179,10 @@ impl WorkerRegistry {
         let reachable = group.reachable();
         if reachable > 0 {
             SelectError::AllExcluded { filter, reachable }
-        } else if group.unreachable_count > 0 {
+        } else if group.unselectable_count > 0 {
             SelectError::NoneReachable {
                 filter,
-                matching: group.unreachable_count,
+                matching: group.unselectable_count,
             }
         } else if self.watch.lock().is_none() {
             SelectError::NotStarted
@@ -198,8 +198,8 @@ impl WorkerRegistry {
 pub struct WorkerGroup(Arc<Group>);
 
 impl WorkerGroup {
-    /// Whether every change of the cluster that is known by now is in the group, and the source is
-    /// live. Two atomic reads.
+    /// Whether every change of the cluster that is known by now is in the group, except while
+    /// another caller makes the group that replaces it. Two atomic reads.
     #[must_use]
     #[inline]
     pub fn is_current(&self) -> bool {
@@ -224,7 +224,7 @@ impl WorkerGroup {
     /// Health tier of a worker that was selected from this group, and its index there.
     #[must_use]
     #[inline]
-    pub fn place(&self, worker: &Worker) -> Option<(usize, usize)> {
+    pub fn position(&self, worker: &Worker) -> Option<(usize, usize)> {
         let mut tiers = self.0.tiers.iter();
         let tier = tiers.position(|tier| worker.is_of(tier))?;
         Some((tier, worker.index()))

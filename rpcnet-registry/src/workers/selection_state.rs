@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Release},
@@ -51,6 +52,38 @@ pub(super) struct SelectionTables {
     pub(super) source: SourceState,
     /// A number that rises when all groups are dropped at once.
     epoch: u64,
+    /// Filter that was last evicted although it was used: the next one follows it.
+    evicted: Arc<str>,
+}
+
+impl SelectionTables {
+    /// Second-chance eviction: removes the filters that were not used since the last time; if all
+    /// were, one of them, each in its turn.
+    fn evict_unused(&mut self) {
+        if self.groups.len() < FILTERS_MAX {
+            return;
+        }
+        self.groups.retain(|_, group| {
+            let is_used = group.build_state.take_used();
+            if !is_used {
+                // Callers may keep it, and it is not marked by changes any more.
+                group.build_state.mark_stale();
+            }
+            is_used
+        });
+        if self.groups.len() < FILTERS_MAX {
+            return;
+        }
+        let following = (Bound::Excluded(&*self.evicted), Bound::Unbounded);
+        let following = self.groups.range::<str, _>(following).next();
+        let victim = following.or_else(|| self.groups.first_key_value());
+        if let Some(text) = victim.map(|(text, _)| Arc::clone(text)) {
+            if let Some(group) = self.groups.remove(&text) {
+                group.build_state.mark_stale();
+            }
+            self.evicted = text;
+        }
+    }
 }
 
 impl SelectionState {
@@ -61,6 +94,7 @@ impl SelectionState {
             health: Arc::new(HealthTracker::new(Arc::clone(&table))),
             source: SourceState::Live,
             epoch: 0,
+            evicted: Arc::from(""),
         };
         Self {
             event_log: Mutex::new(InvalidTagLog::new()),
@@ -153,7 +187,7 @@ impl SelectionState {
             &current.health,
         ));
         let mut next = SelectionTables::clone(&current);
-        evict_unused(&mut next.groups);
+        next.evict_unused();
         next.groups.insert(text, Arc::clone(&group));
         self.selection.store(Arc::new(next));
         Ok(group)
@@ -313,27 +347,6 @@ fn invalid_tag_event(change: &NodeChange) -> Option<ClusterEvent> {
         value: tag.value,
         effective: tag.effective,
     })
-}
-
-/// Second-chance eviction: removes the filters that were not used since the last time; if all were,
-/// one of them.
-fn evict_unused(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
-    if groups.len() < FILTERS_MAX {
-        return;
-    }
-    groups.retain(|_, group| {
-        let is_used = group.build_state.take_used();
-        if !is_used {
-            // Callers may keep it, and it is not marked by changes any more.
-            group.build_state.mark_stale();
-        }
-        is_used
-    });
-    if groups.len() >= FILTERS_MAX
-        && let Some((_, any)) = groups.pop_first()
-    {
-        any.build_state.mark_stale();
-    }
 }
 
 /// The number of filters that are kept parsed and matched.

@@ -431,6 +431,24 @@ fn filters_in_use_are_not_evicted() {
 }
 
 #[test]
+fn the_filters_that_are_evicted_among_used_ones_are_not_always_the_same() {
+    let registry = started(&cluster(), LoadBalancingStrategy::RoundRobin);
+    let mut evictions = 0;
+    for index in 0..4 * FILTERS_MAX {
+        let selection = registry.selection_state.selection.load_full();
+        evictions += usize::from(index > 0 && !selection.groups.contains_key(""));
+        assert!(block_on(registry.select_worker(None)).is_ok());
+        assert!(block_on(registry.select_worker(Some(&format!("!tag-{index:05}")))).is_ok());
+        // All are used.
+        let selection = registry.selection_state.selection.load();
+        for group in selection.groups.values() {
+            group.build_state.mark_used();
+        }
+    }
+    assert!(evictions <= 4, "{evictions}");
+}
+
+#[test]
 fn node_finds_a_worker_by_name_in_any_state() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);

@@ -59,7 +59,10 @@ impl<D: DetectorHooks> Engine<D> {
         addr: SocketAddr,
         change: impl FnOnce(&mut Entry) -> R,
     ) -> R {
-        self.evict_from_bucket(key, addr);
+        let entry = self.table.get(key);
+        if entry.is_none_or(|entry| entry.addr() != addr) {
+            self.evict_from_bucket(key, addr);
+        }
         self.table.update(now, key, change)
     }
 

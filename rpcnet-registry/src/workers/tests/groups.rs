@@ -38,11 +38,11 @@ fn a_group_is_current_until_a_worker_that_matches_changes() {
     let group = latest();
     assert_eq!(group.tier_sizes(), [2, 1]);
     let picked = select(&group, ms(1)).expect("a worker");
-    let (tier, index) = group.place(&picked).expect("one of the group");
+    let (tier, index) = group.position(&picked).expect("one of the group");
     assert!(tier == 0 && index < 2);
-    assert_eq!(latest().place(&picked), Some((tier, index)));
+    assert_eq!(latest().position(&picked), Some((tier, index)));
     let others = registry.group(None).expect("no filter");
-    assert_eq!(others.place(&picked), None);
+    assert_eq!(others.position(&picked), None);
 }
 
 #[test]
