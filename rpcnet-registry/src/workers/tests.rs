@@ -433,19 +433,16 @@ fn filters_in_use_are_not_evicted() {
 #[test]
 fn the_filters_that_are_evicted_among_used_ones_are_not_always_the_same() {
     let registry = started(&cluster(), LoadBalancingStrategy::RoundRobin);
-    let mut evictions = 0;
+    assert!(block_on(registry.select_worker(None)).is_ok());
     for index in 0..4 * FILTERS_MAX {
-        let selection = registry.selection_state.selection.load_full();
-        evictions += usize::from(index > 0 && !selection.groups.contains_key(""));
-        assert!(block_on(registry.select_worker(None)).is_ok());
-        assert!(block_on(registry.select_worker(Some(&format!("!tag-{index:05}")))).is_ok());
         // All are used.
-        let selection = registry.selection_state.selection.load();
+        let selection = registry.selection_state.selection.load_full();
         for group in selection.groups.values() {
             group.build_state.mark_used();
         }
+        assert!(selection.groups.contains_key(""), "the least text, {index}");
+        assert!(block_on(registry.select_worker(Some(&format!("!tag-{index:05}")))).is_ok());
     }
-    assert!(evictions <= 4, "{evictions}");
 }
 
 #[test]
