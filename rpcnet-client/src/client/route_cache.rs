@@ -17,10 +17,10 @@ use super::routes::Route;
 /// Routes of a client, by their filters. Those of up to [`SLOTS`] valid filters are kept; calls
 /// with others ask the registry.
 ///
-/// A filter is looked for in a few slots, from one that its hash decides. The hash has a random seed
-/// that does not leave the client, so that the users who write filters do not decide where they
-/// collide. A route that is used keeps its slot while others come (second chance, or clock), and one
-/// that was not used for long leaves it to the next.
+/// A filter is looked for in a few slots, from one that its hash decides. The hash has a random
+/// seed that does not leave the client, so that the users who write filters do not decide where
+/// they collide. A route that is used keeps its slot while others come (second chance, or clock),
+/// and one that was not used for long leaves it to the next.
 #[derive(Debug)]
 pub(super) struct RouteCache {
     /// Route of the calls without a filter.

@@ -305,8 +305,8 @@ impl Worker {
     /// worker, and at the latest when no call to it is in flight. While failures are
     /// [recorded](Endpoint::has_backoff_record), it is told of each at once, and of the first one
     /// after any other outcome. Where filters have balancers of their own
-    /// ([`rebuild`](rpcnet_balance::Balancer::rebuild)), the one of the call that is recorded next is
-    /// told of those together.
+    /// ([`rebuild`](rpcnet_balance::Balancer::rebuild)), the one of the call that is recorded next
+    /// is told of those together.
     #[inline]
     pub fn report_reply(&self, now: Time, latency: Duration, load: Option<ReportedLoad>) {
         let member = self.member();

@@ -37,8 +37,8 @@ impl<T: Encode> Sender<T> {
 
     /// Sends one message, when flow control permits it. A handler waits here for a permit of its
     /// server's [`Admission`](crate::Admission) too, while calls are queued and its caller holds
-    /// more than its [share](crate::Admission#shares-of-callers). If the future is dropped before it
-    /// ends, a message below 16 KiB was not sent, or is buffered, and the call goes on; with a
+    /// more than its [share](crate::Admission#shares-of-callers). If the future is dropped before
+    /// it ends, a message below 16 KiB was not sent, or is buffered, and the call goes on; with a
     /// larger one the call is broken, and further messages fail.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use super::{
     targets::{Notes, Target},
 };
 
-/// Comparison of ours with another subject: its name, payload and calls in flight, figure, and bound
-/// of the ratio.
+/// Comparison of ours with another subject: its name, payload and calls in flight, figure, and
+/// bound of the ratio.
 type Comparison = (&'static str, (usize, usize), Compared, f64);
 
 /// Figure that is compared: name of the bound, figure, and whether a ratio meets a bound.
