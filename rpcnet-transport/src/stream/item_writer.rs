@@ -431,7 +431,7 @@ impl fmt::Debug for ItemWriter {
 const BUFFER_BYTES_MIN: usize = 512;
 
 /// Most bytes that are collected before they are written.
-pub(super) const BUFFER_BYTES_MAX: usize = 16 * 1024;
+pub(super) const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Time between two items after which the second is not expected to be followed by more at once:
 /// longer than a busy task takes from one to the next, and shorter than a round trip.

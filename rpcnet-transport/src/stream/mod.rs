@@ -1,5 +1,6 @@
 //! Streams of messages, in both directions of a call.
 
+mod item_budget;
 mod item_writer;
 mod min_rate;
 mod receiver;

@@ -15,9 +15,9 @@ use crate::{
 /// Sends the messages of one direction of a call.
 ///
 /// [`send`](Self::send) waits while the receiver does not keep up: the windows of QUIC bound the
-/// bytes in flight, and at most 16 KiB of small messages are buffered here. Messages below 16 KiB
+/// bytes in flight, and at most 64 KiB of small messages are buffered here. Messages below 16 KiB
 /// that are sent in quick succession share packets: they leave when the task of the sender lets
-/// others run, at the latest when 16 KiB are buffered, and never wait for a further message. A
+/// others run, at the latest when 64 KiB are buffered, and never wait for a further message. A
 /// caller's sender that is dropped without [`finish`](Self::finish) resets the call, and buffered
 /// messages are lost; in a handler, dropping the sender is the normal end.
 pub struct Sender<T> {
@@ -55,7 +55,10 @@ impl<T: Encode> Sender<T> {
     /// server.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         // A task that can always send lets others run, and notices that its call is over.
-        coop::consume_budget().await;
+        if self.core.item_budget.is_due() {
+            coop::consume_budget().await;
+            self.core.item_budget.restart();
+        }
         match self.send_now(&message)? {
             Sent::Buffered => Ok(()),
             // On the heap, so that the future of a message that need not wait stays small.

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{ReadFailure, RecvHalf, ResetCode};
+use super::{ReadFailure, RecvHalf, ResetCode, item_budget::ItemBudget};
 use crate::{
     Code, CodecError, OutgoingCall, Peer, Processed, RpcError,
     client::{MinRateReader, MinReplyRate, reply},
@@ -38,6 +38,7 @@ pub(crate) struct UntypedReceiver {
     /// A message that has come, while the handler waits for its permit.
     delayed: Option<DelayedMessage>,
     is_done: bool,
+    item_budget: ItemBudget,
 }
 
 enum ReceiverSide {
@@ -94,6 +95,7 @@ impl UntypedReceiver {
             peer_wait: None,
             delayed: None,
             is_done: false,
+            item_budget: ItemBudget::default(),
         }
     }
 
@@ -113,6 +115,7 @@ impl UntypedReceiver {
             peer_wait: None,
             delayed: None,
             is_done: false,
+            item_budget: ItemBudget::default(),
         }
     }
 
@@ -129,9 +132,17 @@ impl UntypedReceiver {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // A task that always has more to read lets others run, and notices that its call is over.
+        if !self.item_budget.is_due()
+            && let Some(item) = self.next_whole_item()
+        {
+            self.item_budget.record(item.len());
+            return Poll::Ready(Some(Ok(item)));
+        }
         let turn = ready!(coop::poll_proceed(cx));
+        self.item_budget.restart();
         if let Some(item) = self.next_whole_item() {
             turn.made_progress();
+            self.item_budget.record(item.len());
             return Poll::Ready(Some(Ok(item)));
         }
         self.poll_message_slowly(turn, cx)

@@ -31,7 +31,7 @@ const STREAMS: u32 = 8;
 const STREAM: usize = 512 * KIB;
 
 /// Write buffers of the streams of a connection.
-const BUFFERS: usize = (STREAMS as usize - 2) * 16 * KIB;
+const BUFFERS: usize = (STREAMS as usize - 2) * 64 * KIB;
 
 /// Time after which all streams are blocked by flow control.
 const LONG: Duration = Duration::from_secs(10);

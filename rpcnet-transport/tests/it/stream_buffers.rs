@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::bind_in_memory;
 
 /// Bytes of small messages that a stream buffers.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// Longer than everything in these tests takes, apart from a stall.
 const LONG: Duration = Duration::from_secs(5);
