@@ -1,10 +1,9 @@
 //! Cooperative budget of tasks that send or receive many small items.
 
-/// Small items that share a unit of the budget that tokio gives a task each time it is polled (128
-/// units).
+/// Budget of the items of one direction of a stream, of the 128 units that tokio gives a task each
+/// time it is polled: small items share a unit.
 ///
-/// A unit is meant for an operation of about a microsecond. A small item takes a twentieth of that:
-/// with a unit each, a task would be interrupted after a few thousand bytes, and each of these
+/// A unit for each of them would interrupt a task after a few thousand bytes, and each of these
 /// small batches would have a write and a wake-up of its own.
 #[derive(Debug, Default)]
 pub(super) struct ItemBudget {

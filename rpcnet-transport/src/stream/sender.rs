@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use bytes::Bytes;
 use tokio::task::coop;
 
-use super::{untyped_sender::UntypedSender, write_turns::LARGE_BYTES_MIN};
+use super::{item_budget::ItemBudget, untyped_sender::UntypedSender, write_turns::LARGE_BYTES_MIN};
 use crate::{
     Code, Encode, Processed, RpcError,
     codec::{Encoding, Scratch},
@@ -23,6 +23,7 @@ use crate::{
 pub struct Sender<T> {
     core: UntypedSender,
     encoding: Encoding,
+    item_budget: ItemBudget,
     _messages: PhantomData<fn(T)>,
 }
 
@@ -31,6 +32,7 @@ impl<T: Encode> Sender<T> {
         Self {
             core,
             encoding,
+            item_budget: ItemBudget::default(),
             _messages: PhantomData,
         }
     }
@@ -55,9 +57,9 @@ impl<T: Encode> Sender<T> {
     /// server.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         // A task that can always send lets others run, and notices that its call is over.
-        if self.core.item_budget.is_due() {
+        if self.item_budget.is_due() {
             coop::consume_budget().await;
-            self.core.item_budget.restart();
+            self.item_budget.restart();
         }
         match self.send_now(&message)? {
             Sent::Buffered => Ok(()),
@@ -85,6 +87,7 @@ impl<T: Encode> Sender<T> {
             )
             .with_source(e)
         })?;
+        self.item_budget.record(encoded.len());
         if encoded.len() < LARGE_BYTES_MIN && self.core.send_now(&encoded)? {
             let over_share = self.core.yield_if_over_share();
             return Ok(over_share.map_or(Sent::Buffered, Sent::BufferedOverShare));

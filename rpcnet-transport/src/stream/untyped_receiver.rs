@@ -132,19 +132,15 @@ impl UntypedReceiver {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // A task that always has more to read lets others run, and notices that its call is over.
-        if !self.item_budget.is_due()
-            && let Some(item) = self.next_whole_item()
-        {
+        if self.item_budget.is_due() {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.item_budget.restart();
+        }
+        if let Some(item) = self.next_whole_item() {
             self.item_budget.record(item.len());
             return Poll::Ready(Some(Ok(item)));
         }
         let turn = ready!(coop::poll_proceed(cx));
-        self.item_budget.restart();
-        if let Some(item) = self.next_whole_item() {
-            turn.made_progress();
-            self.item_budget.record(item.len());
-            return Poll::Ready(Some(Ok(item)));
-        }
         self.poll_message_slowly(turn, cx)
     }
 

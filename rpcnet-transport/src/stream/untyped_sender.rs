@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ResetCode, SendHalf, StallTimer, WriteFailure,
-    item_budget::ItemBudget,
     item_writer::{ItemWriter, Pushed},
     write_turns::LARGE_BYTES_MIN,
 };
@@ -38,7 +37,6 @@ pub(crate) struct UntypedSender {
     abort: Option<SendAbort>,
     /// Messages since the last check for the end of the call, from 0 to [`CHECK_INTERVAL`].
     unchecked: u8,
-    pub(super) item_budget: ItemBudget,
 }
 
 /// Context of a sender, on either side of its call.
@@ -133,7 +131,6 @@ impl UntypedSender {
             side: SenderSide::Handler { to: Some(to), call },
             abort: None,
             unchecked: CHECK_INTERVAL - 1,
-            item_budget: ItemBudget::default(),
         };
         (core, back)
     }
@@ -154,7 +151,6 @@ impl UntypedSender {
             },
             abort: None,
             unchecked: CHECK_INTERVAL - 1,
-            item_budget: ItemBudget::default(),
         }
     }
 
@@ -162,7 +158,6 @@ impl UntypedSender {
     #[inline]
     pub(super) fn send_now(&mut self, body: &[u8]) -> Result<bool, RpcError> {
         self.check(body.len())?;
-        self.item_budget.record(body.len());
         let pushed = match &self.writer {
             Some(writer) => writer.push(body),
             None => Err(WriteFailure::Closed),

@@ -126,6 +126,29 @@ async fn streams_that_never_wait_let_others_run() {
     assert!(at_once <= AT_ONCE_MAX, "{at_once} sent in one go");
 }
 
+#[tokio::test]
+async fn large_messages_that_never_wait_let_others_run() {
+    const BYTES: usize = 16 * 1024;
+    let router = Router::new().client_streaming("sink", |_cx, items: Receiver<Raw>| async move {
+        let _unread = items;
+        std::future::pending::<Result<u64, Status>>().await
+    });
+    // Windows of 256 of them.
+    let config = TransportConfig::bulk().with_drain_grace(Duration::ZERO);
+    let network = MemoryNetwork::new();
+    let server = bind_in_memory(&network, SERVER, config.clone()).serve(router);
+    let node = bind_in_memory(&network, CLIENT, config);
+    let client = node.connect(server.local_addr(), SERVER).await.unwrap();
+    let upload = client.call_client_streaming::<Raw, u64>("sink");
+    let mut upload = upload.await.unwrap();
+    let message = bytes::Bytes::from_static(&[7; BYTES]);
+    let mut send = async || upload.send(Raw(message.clone())).await.unwrap();
+    // The first of a stream waits for those of other streams to be sent.
+    send().await;
+    let at_once = at_once(send).await;
+    assert!((100..=130).contains(&at_once), "{at_once} sent in one go");
+}
+
 /// How often a step can be done, up to [`STEPS_MAX`] times, until it has to wait.
 async fn at_once(mut step: impl AsyncFnMut()) -> usize {
     let mut count = 0;
