@@ -215,7 +215,7 @@ impl WorkerGroup {
         pick(&self.0, &cx, true)
     }
 
-    /// Number of workers in each health tier, the best one first; see [`place`](Self::place).
+    /// Number of workers in each health tier, the best one first; see [`position`](Self::position).
     #[must_use]
     pub fn tier_sizes(&self) -> [usize; 2] {
         [0, 1].map(|tier| self.0.tiers[tier].entries.len())
