@@ -142,12 +142,11 @@ impl Entry {
         self.drop_clean_faults();
     }
 
-    /// Whether it stays failed for a while although it says that it is alive, as it flaps. One that
-    /// refuted repeatedly and reports itself unreachable answers no redial, and is taken as it is.
+    /// Whether it stays failed for a while although `record`, of a newer incarnation, says that it
+    /// is alive, as it flaps. One that reports itself unreachable would answer no redial, and is
+    /// taken as it is.
     pub(crate) fn is_held_down(&self, now: Time, record: &Record) -> bool {
-        let faults = self.faults();
-        let is_out_of_reach = record.unreachable && faults.unreachable.refutes_often();
-        self.state == MemberState::Failed && faults.is_held_down(now) && !is_out_of_reach
+        self.state == MemberState::Failed && self.faults().is_held_down(now) && !record.unreachable
     }
 
     /// Fault history of the member.

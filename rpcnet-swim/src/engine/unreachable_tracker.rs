@@ -121,11 +121,6 @@ impl UnreachableTracker {
         };
     }
 
-    /// Whether the member was suspected and refuted several times.
-    pub(super) fn refutes_often(&self) -> bool {
-        self.refutations.max(self.refutations_in_window) >= OFTEN_REFUTATIONS
-    }
-
     /// Whether the member answers nothing and refutes, or is suspected and refutes all the time,
     /// answers or not: a filter may let probes in for a moment after each refutation.
     fn meets_threshold(&self) -> bool {
@@ -137,9 +132,6 @@ impl UnreachableTracker {
 /// Refutations, none a window after the one before, that make a member unreachable if it answers
 /// nothing.
 const REFUTATIONS_MIN: u8 = 3;
-/// Refutations of a failed member that says so itself, after which it counts as alive and
-/// unreachable.
-const OFTEN_REFUTATIONS: u8 = 2;
 /// Refutations within one window that make a member unreachable, whatever it answers.
 const WINDOW_REFUTATIONS_MIN: u8 = 6;
 /// Missed probes of this node's own that make a member unreachable, beside its refutations.
@@ -165,7 +157,7 @@ mod tests {
         assert!(!tracker.record_refutation(at(1), WINDOW));
         assert!(!tracker.record_refutation(at(5), WINDOW) && !tracker.is_unreachable());
         assert!(!tracker.record_refutation(at(9), WINDOW), "it is clear now");
-        assert!(tracker.is_unreachable() && tracker.refutes_often());
+        assert!(tracker.is_unreachable());
         // Fewer misses: the node probes the member itself.
         let mut tracker = UnreachableTracker::NONE;
         tracker.record_refutation(at(1), WINDOW);

@@ -2,6 +2,7 @@
 //! time.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rpcnet_swim::{AddressStatus, ClusterConfig, Event, HealthState, MemberState, NodeId};
 use rpcnet_swim_sim::Cluster;
@@ -251,49 +252,52 @@ fn is_live(cluster: &Cluster, observer: usize, node: usize) -> bool {
 /// Answers come in, and pings by a way that is still open for one: the shorter, the fewer.
 #[test]
 fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
-    for (nodes, memory) in [(3, millis(20)), (8, millis(20)), (32, secs(5))] {
-        let mut cluster = settled(11, nodes);
-        cluster.filter_inbound(2, Some(memory));
-        let others: Vec<usize> = (0..nodes).filter(|n| *n != 2).collect();
-        let flaps = |cluster: &Cluster| -> usize {
-            let reported = |n: &usize| count(cluster, *n, |e| is_about(e, "n2"));
-            others.iter().map(reported).sum()
-        };
-        cluster.run_for(secs(120));
-        let before = flaps(&cluster);
-        cluster.run_for(secs(120));
-        cluster.expect_safe();
-        let more = flaps(&cluster) - before;
-        let shape = format!("{nodes} nodes, {memory:?}");
-        println!("{shape}: {before} events in 120 s, {more} in the next");
-        // Without an end to the flapping each observer reports 36.
-        assert!(more <= 8 * others.len(), "{shape}: {more}");
-        for n in &others {
-            let seen = cluster.view_of(*n, 2).expect("it is known");
-            let reported = count(&cluster, *n, |e| is_unreachable(e, "n2"));
-            // A member that answered each probe of this observer may be healthy in its view.
-            let is_marked = seen.unreachable && reported == 1;
-            assert!(
-                is_marked || nodes == 32 && reported <= 1,
-                "{shape}: {seen:?}, {reported}"
-            );
-            assert!(seen.state.is_live());
-        }
-        let marked = others
-            .iter()
-            .filter(|n| cluster.view_of(**n, 2).unwrap().unreachable);
-        assert!(marked.count() >= others.len() * 3 / 4, "{shape}");
-
-        cluster.filter_inbound(2, None);
-        let took = cluster.run_until(secs(240), |cluster| {
-            others.iter().all(|n| {
-                let seen = cluster.view_of(*n, 2).unwrap();
-                seen.state == MemberState::Alive && !seen.unreachable
-            })
-        });
-        println!("{shape}: reachable everywhere after {took:?}");
-        took.unwrap_or_else(|| panic!("{shape}"));
+    for seed in 60..84 {
+        let_answers_in_alone(seed, 3, millis(20));
+        let_answers_in_alone(seed, 8, millis(20));
     }
+    for seed in 11..15 {
+        let_answers_in_alone(seed, 32, secs(5));
+    }
+}
+
+fn let_answers_in_alone(seed: u64, nodes: usize, memory: Duration) {
+    let shape = format!("seed {seed}, {nodes} nodes, {memory:?}");
+    let mut cluster = settled(seed, nodes);
+    cluster.filter_inbound(2, Some(memory));
+    let others: Vec<usize> = (0..nodes).filter(|n| *n != 2).collect();
+    let flaps = |cluster: &Cluster| -> usize {
+        let reported = |n: &usize| count(cluster, *n, |e| is_about(e, "n2"));
+        others.iter().map(reported).sum()
+    };
+    cluster.run_for(secs(120));
+    let before = flaps(&cluster);
+    cluster.run_for(secs(120));
+    cluster.expect_safe();
+    let more = flaps(&cluster) - before;
+    println!("{shape}: {before} events in 120 s, {more} in the next");
+    // Without an end to the flapping each observer reports 36.
+    assert!(more <= 8 * others.len(), "{shape}: {more}");
+    let mut marked = 0;
+    for n in &others {
+        let seen = cluster.view_of(*n, 2).expect("it is known");
+        assert!(seen.state.is_live(), "{shape}: {seen:?}");
+        let reported = count(&cluster, *n, |e| is_unreachable(e, "n2"));
+        assert!(reported <= 3, "{shape}: {reported} times by n{n}");
+        marked += usize::from(seen.unreachable);
+    }
+    // Where both nodes happen to probe at the same time, the way is open.
+    assert!(2 * marked >= others.len(), "{shape}: {marked}");
+
+    cluster.filter_inbound(2, None);
+    let took = cluster.run_until(secs(240), |cluster| {
+        others.iter().all(|n| {
+            let seen = cluster.view_of(*n, 2).unwrap();
+            seen.state == MemberState::Alive && !seen.unreachable
+        })
+    });
+    println!("{shape}: reachable everywhere after {took:?}");
+    took.unwrap_or_else(|| panic!("{shape}"));
 }
 
 #[test]
