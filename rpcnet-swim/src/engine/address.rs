@@ -83,7 +83,7 @@ impl<D: DetectorHooks> Engine<D> {
             1
         };
         address.pinged_at = now;
-        address.answers = 0;
+        address.answers.count = 0;
         let needed = match address.status {
             AddressStatus::Reachable => return,
             AddressStatus::Unconfirmed => 1,
@@ -103,8 +103,9 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Takes in that a ping of this node was answered: datagrams go out, and answers come in.
-    pub(super) fn record_answered(&mut self) {
-        self.address.answers = self.address.answers.saturating_add(1);
+    pub(super) fn record_answered(&mut self, now: Time) {
+        let gap = ANSWER_GAP_ROUNDS * self.config.probe_interval;
+        self.address.answers.record(now, gap);
     }
 
     /// Takes in that this node refuted a claim. After several times its address may be the reason.
@@ -131,7 +132,7 @@ impl<D: DetectorHooks> Engine<D> {
         if self.table.live().is_empty() {
             // There is no member that could ping.
             self.address.pinged_at = now;
-            self.address.answers = 0;
+            self.address.answers.count = 0;
             self.check_claimant(now);
             if self.join.is_joined() && self.address.status == AddressStatus::Unreachable {
                 // The members that could not reach it are gone.
@@ -147,8 +148,12 @@ impl<D: DetectorHooks> Engine<D> {
         let address = &mut self.address;
         address.observed.retain(|_, (_, at)| now.since(*at) <= keep);
         self.check_claimant(now);
-        let silent = now.since(self.address.pinged_at);
-        if silent < PING_GAP_ROUNDS * unit || self.address.answers < ANSWERS_MIN / 2 {
+        let answers = self.address.answers;
+        // Up to the last answer: a node that hears nothing at all learns nothing of its address.
+        let silent = answers
+            .last
+            .since(self.address.pinged_at.max(answers.since));
+        if silent < PING_GAP_ROUNDS * unit || answers.count < ANSWERS_MIN / 2 {
             return;
         }
         self.ask_for_address(now);
@@ -161,8 +166,7 @@ impl<D: DetectorHooks> Engine<D> {
             true => super::redial::REDIAL_BACKOFF_MAX * self.config.redial_interval,
             false => std::time::Duration::ZERO,
         };
-        let silent = now.since(self.address.pinged_at);
-        if silent >= SILENT_ROUNDS * unit + dials && self.address.answers >= ANSWERS_MIN {
+        if silent >= SILENT_ROUNDS * unit + dials && answers.count >= ANSWERS_MIN {
             self.report_unreachable(now, None);
         }
     }
@@ -278,7 +282,7 @@ impl<D: DetectorHooks> Engine<D> {
         let address = &mut self.address;
         address.observed.clear();
         address.claimant = None;
-        (address.pinged_at, address.answers) = (now, 0);
+        (address.pinged_at, address.answers.count) = (now, 0);
         address.changed_at = Some(now);
         if address.status != AddressStatus::Unreachable {
             address.status = AddressStatus::Unconfirmed;
@@ -358,6 +362,8 @@ const PING_GAP_ROUNDS: u32 = 3;
 const SILENT_ROUNDS: u32 = 10;
 /// Answers without a ping in between that show it: with loss, both would be lost.
 const ANSWERS_MIN: u32 = 8;
+/// Time without an answer after which answers no longer arrive in a row, in probe intervals.
+const ANSWER_GAP_ROUNDS: u32 = 5;
 /// Consecutive pings after which an address that led nowhere leads here.
 const PINGS_MIN: u32 = 5;
 /// Refutations within the window, in probe intervals, after which this node asks.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault_history::FaultHistory;
+use super::fault_history::{FaultHistory, REDIAL_ANSWERS_MIN};
 use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine};
 use crate::event::MemberState;
@@ -39,6 +39,9 @@ impl<D: DetectorHooks> Engine<D> {
         if answered {
             faults.redials_answered = faults.redials_answered.saturating_add(1);
             faults.redials_unanswered = 0;
+            // The answer to one more brings the refutation that is believed now.
+            let is_proved = relapsed && faults.redials_answered == REDIAL_ANSWERS_MIN;
+            let again = if is_proved { now } else { again };
             self.table.set_redial(key, again);
             if relapsed {
                 self.timers.set_no_later(NamedTimer::Redial, again);
@@ -50,14 +53,18 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Redials a held-down member at once when it says that it is alive, if its outage may have
-    /// been the only one, so that it can begin to prove itself.
-    pub(super) fn redial_relapsed_now(&mut self, now: Time, key: u64) {
+    /// Redials a held-down member soon after it says that it is alive, so that it can prove it and
+    /// knows that it is reached: at once if its outage may have been the only one.
+    pub(super) fn hasten_redial(&mut self, now: Time, key: u64) {
         let Some(faults) = self.table.get(key).map(super::Entry::faults) else {
             return;
         };
-        if faults.relapsed && faults.redials_answered == 0 && faults.next_redial_at > now {
-            self.table.set_redial(key, now);
+        let latest = match faults.relapsed {
+            true => now,
+            false => now + self.config.redial_interval,
+        };
+        if faults.redials_answered == 0 && faults.next_redial_at > latest {
+            self.table.set_redial(key, latest);
         }
     }
 

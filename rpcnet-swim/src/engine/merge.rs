@@ -224,7 +224,7 @@ impl<D: DetectorHooks> Engine<D> {
     fn redial_held_down(&mut self, now: Time, key: u64, record: &Record) {
         let entry = self.table.get(key);
         let is_elsewhere = entry.is_some_and(|entry| entry.addr() != record.addr);
-        self.redial_relapsed_now(now, key);
+        self.hasten_redial(now, key);
         let is_free = self.table.at_addr(record.addr).is_none() && record.addr != self.local.addr;
         if is_elsewhere && is_free {
             self.redial_at_new_addr(now, key, record.addr);

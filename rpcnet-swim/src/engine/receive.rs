@@ -143,7 +143,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.compare_views(now, sender.key, view);
             }
             Payload::Ack { seq, view, updates } => {
-                self.record_answered();
+                self.record_answered(now);
                 self.merge_all(now, updates, RecordSource::Gossip);
                 self.on_ack(now, sender.key, seq, true);
                 self.on_check_answer(now, sender.key, seq);

@@ -300,6 +300,19 @@ fn let_answers_in_alone(seed: u64, nodes: usize, memory: Duration) {
     took.unwrap_or_else(|| panic!("{shape}"));
 }
 
+/// Its answers of before prove nothing, and what it says of itself would bring it back.
+#[test]
+fn a_node_that_hears_nothing_any_more_does_not_call_itself_unreachable() {
+    for seed in 1..=8 {
+        let mut cluster = settled(seed, 8);
+        cluster.filter_inbound(2, Some(millis(20)));
+        cluster.run_for(secs(8));
+        cluster.network().set_ingress_loss(2, 1.0);
+        cluster.run_for(secs(100));
+        assert_eq!(count(&cluster, 2, is_address_problem), 0, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_crash_of_an_unreachable_member_is_found() {
     let mut cluster = settled(7, 8);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::config::ClusterConfig;
 use crate::engine::bounded_queue::BoundedQueue;
@@ -25,7 +26,7 @@ pub(crate) struct AddressTracker {
     /// Consecutive pings, with no gap between two of them.
     pub(super) pings: u32,
     /// Answers to pings of this node since the last ping that arrived.
-    pub(super) answers: u32,
+    pub(super) answers: Answers,
     /// Last time that a member claimed this node failed: members that believe it ping rarely.
     pub(super) claimed_failed_at: Option<Time>,
     pub(super) changed_at: Option<Time>,
@@ -58,6 +59,26 @@ pub(super) enum AddressNotice {
     Conflict,
 }
 
+/// Answers that arrived in a row, with no pause between two of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answers {
+    pub(super) count: u32,
+    /// Times of the first and of the last one.
+    pub(super) since: Time,
+    pub(super) last: Time,
+}
+
+impl Answers {
+    /// Takes in an answer, the first one of a row if the last was longer ago than `gap`.
+    pub(super) fn record(&mut self, now: Time, gap: Duration) {
+        if now.since(self.last) > gap {
+            (self.count, self.since) = (0, now);
+        }
+        self.count = self.count.saturating_add(1);
+        self.last = now;
+    }
+}
+
 /// Another node that claims the address of this one.
 #[derive(Debug)]
 pub(super) struct AddressClaimant {
@@ -84,7 +105,7 @@ impl AddressTracker {
             observed: BTreeMap::new(),
             pinged_at: now,
             pings: 0,
-            answers: 0,
+            answers: Answers::default(),
             claimed_failed_at: None,
             changed_at: None,
             asked_at: None,
