@@ -32,7 +32,7 @@
 //! ```
 //!
 //! Your own balancer runs in the same way: any function from a seed to an `Arc<dyn Balancer>`.
-//! `examples/custom_balancer.rs` has one.
+//! `examples/shortest_queue.rs` has one.
 //!
 //! # What it leaves out
 //!

@@ -1,5 +1,5 @@
 //! Comparison of a custom balancer with those of the crate, in a fleet with a straggler:
-//! `cargo run --release -p rpcnet-balance --features sim --example custom_balancer`.
+//! `cargo run --release -p rpcnet-balance --features sim --example shortest_queue`.
 //!
 //! There are twenty workers and four clients; after two seconds one worker becomes fifty times
 //! slower, and the load is 70 % of the capacity of all.
